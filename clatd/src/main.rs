@@ -1,0 +1,2 @@
+//! clatd
+fn main() {}

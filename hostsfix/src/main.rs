@@ -1,0 +1,2 @@
+//! hostsfix
+fn main() {}

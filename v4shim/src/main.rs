@@ -1,0 +1,2 @@
+//! v4shim
+fn main() {}
