@@ -29,8 +29,9 @@ import sys
 from pathlib import Path
 
 from . import daemons
-from .addresses import (DNS64, DUAL_ADDRESS, NAS, ONE_ADDRESS, SERVER, SERVER6, SERVER6_DNS, SERVER_ALT,
-                        SERVER_DNS)
+from .addresses import (  # noqa: F401  (tests use them from here)
+    DNS64, DUAL_ADDRESS, NAS, ONE_ADDRESS, SERVER, SERVER6, SERVER6_DNS, SERVER_ALT, SERVER_DNS, NATIVE_HOP,
+    HOPS_BEHIND_NAT64)
 from .netns import LabError, Node, Store, reap, remove_stale, run, wait_for
 
 ROUTERS = ("r1", "r2", "r3")
