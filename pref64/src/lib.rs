@@ -4,8 +4,13 @@
 //! |---|---|---|
 //! | [`config`] | the one configuration loader | types always, loader with `config` |
 //! | [`state`] | the live prefix file in the run directory | always |
+//! | [`ra`] | Router Advertisements and their PREF64 option (RFC 8781), pure | always |
+//! | [`discovery`] | which prefixes are known and which one is used: pure state machine | always |
 
 pub mod config;
+pub mod discovery;
+pub mod jitter;
+pub mod ra;
 pub mod server;
 mod source;
 pub mod state;
