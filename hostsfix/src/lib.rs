@@ -2,12 +2,17 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`name`], [`time`] | pure: names and instants |
+//! | [`cli`] | the command line, as plain data |
+//! | [`name`], [`time`], [`lifetime`], [`choose`], [`diff`] | pure: names, instants, how long a pin lives, which address it gets, unified diffs |
 //! | [`hosts`] | pure: the lossless hosts file editor and the managed block |
 //! | [`store`] | the crash-safe write: lock, re-check, rename or journalled in-place write |
 #![forbid(unsafe_code)]
 
+pub mod choose;
+pub mod cli;
+pub mod diff;
 pub mod hosts;
+pub mod lifetime;
 pub mod name;
 pub mod store;
 pub mod time;

@@ -1,7 +1,7 @@
 //! The hosts file as bytes: a lossless line model and the place of the managed block in it.
 //!
 //! `lines(b)` never fails and its pieces, put together again, are `b` for any bytes. Everything that
-//! changes a file is [`edit::set_block`]; it touches the managed block and nothing else.
+//! changes a file is [`HostsFile::with_entries`]; it touches the managed block and nothing else.
 
 pub mod block;
 pub mod edit;
