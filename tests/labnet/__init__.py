@@ -8,7 +8,7 @@ ra.py         router advertisements from a script, for what radvd will not send
 servers.py    web, echo and upload servers of the far side
 clatd.py      starting, watching and ending the program under test
 snapshot.py   the network state of a host, comparable byte by byte
-probes.py     packets that no ordinary tool sends
+probes.py     packets that no ordinary tool sends; packets.py builds the raw ones
 runner.py     the test runner and its conventions
 
 Everything is Python's standard library and Debian packages (see tests/install).

@@ -21,6 +21,8 @@ Hops that a CLAT user sees in traceroute: r1, r2 (native: 192.0.0.8), 192.0.2.65
 `one` stands for DHCPv6 and for providers that route a single address: a link of its own, no
 on-link prefix, and r1 drops every other source address that comes from it.
 """
+import ipaddress
+import json
 import os
 import shutil
 import signal
@@ -28,7 +30,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import daemons
+from . import daemons, packets
 from .addresses import (  # noqa: F401  (tests use them from here)
     DNS64, DUAL_ADDRESS, NAS, ONE_ADDRESS, SERVER, SERVER6, SERVER6_DNS, SERVER_ALT, SERVER_DNS, NATIVE_HOP,
     HOPS_BEHIND_NAT64)
@@ -36,6 +38,8 @@ from .netns import LabError, Node, Store, reap, remove_stale, run, wait_for
 
 ROUTERS = ("r1", "r2", "r3")
 HOSTS = ("slaac", "one", "lan", "dual")
+
+PROBES = Path(__file__).resolve().parent / "probes.py"
 
 DEFAULTS = {
     "pref64": "2001:db8:64::/96",  # the NAT64's prefix, any RFC 6052 length
@@ -281,6 +285,41 @@ class Lab:
         for node, dev in ends:
             node.run("ethtool", "-K", dev, "tso", "off", "gso", "off", "gro", "off", "tx", "off")
 
+    # -- probing ----------------------------------------------------------------------------
+
+    def probe(self, node, *argv, timeout=100):
+        """Run labnet/probes.py in a node; its answer."""
+        done = node.run(sys.executable, PROBES, *argv, timeout=timeout, check=False)
+        try:
+            return json.loads(done.stdout.splitlines()[-1])
+        except (IndexError, ValueError):
+            raise LabError(f"probe {' '.join(map(str, argv))} in {node}: {done.stderr.strip()[-500:]}") from None
+
+    def start_probe(self, node, *argv):
+        """Start a long probe; read its answer with finish_probe()."""
+        proc = subprocess.Popen(node.argv([sys.executable, PROBES, *argv]), stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, text=True, start_new_session=True)
+        self.store.remember(proc.pid)
+        self.procs.append(proc)
+        proc.stdout.readline()                            # "connected", "ready"
+        return proc
+
+    @staticmethod
+    def finish_probe(proc, timeout=60):
+        """The answer of a probe started before."""
+        out, _ = proc.communicate(timeout=timeout)
+        return json.loads(out.splitlines()[-1])
+
+    def mac(self, node, dev="eth0"):
+        """A device's hardware address."""
+        return node.ip_json("link", "show", "dev", dev)[0]["address"]
+
+    def inject(self, name, packet):
+        """Put an IPv6 packet on a host's wire as if its router r1 had sent it."""
+        port = "one" if name == "one" else "seg"
+        frame = packets.ethernet(self.mac(self.nodes[name]), self.mac(self.r1, port), packet)
+        self.probe(self.r1, "inject", port, frame.hex())
+
     # -- looking ----------------------------------------------------------------------------
 
     def global_address(self, name):
@@ -309,7 +348,6 @@ class Lab:
 
 def embed(prefix, ipv4):
     """RFC 6052 §2.2: the address in `prefix` for an IPv4 one; bits 64 to 71 stay zero."""
-    import ipaddress
     net = ipaddress.IPv6Network(prefix)
     raw = bytearray(net.network_address.packed)
     position = net.prefixlen // 8
