@@ -1,0 +1,104 @@
+//! The exported functions. Their names and nothing else may be visible to the program.
+//!
+//! `C-unwind`: `pthread_cancel` unwinds out of the real call and through us; there is nothing to clean up here.
+
+use crate::settings::{self, Mode};
+use crate::{connect as connecting, names, real, receive, send, table};
+use core::ffi::{c_uint, c_void};
+use libc::{c_int, epoll_event, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
+
+macro_rules! hooks {
+    ($($(#[$meta:meta])* $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty = $to:path;)*) => {
+        $($(#[$meta])*
+        #[unsafe(no_mangle)]
+        unsafe extern "C-unwind" fn $name($($arg: $ty),*) -> $ret {
+            // SAFETY: the application's arguments, unchanged.
+            unsafe { $to($($arg),*) }
+        })*
+    };
+}
+
+hooks! {
+    connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int = connecting::connect;
+    // Old binaries of threaded programs were linked with this name.
+    __connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int = connecting::connect;
+    bind(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int = names::bind;
+    getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int = names::getpeername;
+    getsockname(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int = names::getsockname;
+    getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int
+        = names::getsockopt;
+    setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t) -> c_int
+        = names::setsockopt;
+    sendto(fd: c_int, buf: *const c_void, n: size_t, flags: c_int, addr: *const sockaddr, len: socklen_t) -> ssize_t
+        = send::sendto;
+    sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t = send::sendmsg;
+    sendmmsg(fd: c_int, msgs: *mut mmsghdr, n: c_uint, flags: c_int) -> c_int = send::sendmmsg;
+    recvfrom(fd: c_int, buf: *mut c_void, n: size_t, flags: c_int, addr: *mut sockaddr, len: *mut socklen_t)
+        -> ssize_t = receive::recvfrom;
+    recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t = receive::recvmsg;
+    recvmmsg(fd: c_int, msgs: *mut mmsghdr, n: c_uint, flags: c_int, timeout: *mut timespec) -> c_int
+        = receive::recvmmsg;
+    epoll_ctl(epoll: c_int, op: c_int, fd: c_int, event: *mut epoll_event) -> c_int = watch;
+    dup(fd: c_int) -> c_int = duplicate;
+    dup2(old: c_int, new: c_int) -> c_int = duplicate_to;
+    dup3(old: c_int, new: c_int, flags: c_int) -> c_int = duplicate_to_with;
+    // Variadic in C: on every ABI here, one integer more is passed as a named one is.
+    fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int = control;
+    fcntl64(fd: c_int, cmd: c_int, arg: usize) -> c_int = control;
+}
+
+/// What `_FORTIFY_SOURCE` makes of `recvfrom`.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn __recvfrom_chk(
+    fd: c_int,
+    buf: *mut c_void,
+    n: size_t,
+    room: size_t,
+    flags: c_int,
+    addr: *mut sockaddr,
+    len: *mut socklen_t,
+) -> ssize_t {
+    if n > room {
+        // SAFETY: libc's own function, which ends the program with its message.
+        return unsafe { real::recvfrom_chk(fd, buf, n, room, flags, addr, len) };
+    }
+    // SAFETY: the application's arguments, unchanged.
+    unsafe { receive::recvfrom(fd, buf, n, flags, addr, len) }
+}
+
+unsafe fn watch(epoll: c_int, op: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
+    // SAFETY: the application's arguments, unchanged.
+    let r = unsafe { real::epoll_ctl(epoll, op, fd, event) };
+    if r == 0 && op == libc::EPOLL_CTL_ADD {
+        table::note_watch(epoll, fd);
+    }
+    r
+}
+
+fn noted(old: c_int, new: c_int) -> c_int {
+    if new >= 0 && new != old && settings::mode() != Mode::Off {
+        table::note_duplicate(old, new);
+    }
+    new
+}
+
+unsafe fn duplicate(fd: c_int) -> c_int {
+    // SAFETY: no pointers.
+    noted(fd, unsafe { real::dup(fd) })
+}
+
+unsafe fn duplicate_to(old: c_int, new: c_int) -> c_int {
+    // SAFETY: no pointers.
+    noted(old, unsafe { real::dup2(old, new) })
+}
+
+unsafe fn duplicate_to_with(old: c_int, new: c_int, flags: c_int) -> c_int {
+    // SAFETY: no pointers.
+    noted(old, unsafe { real::dup3(old, new, flags) })
+}
+
+unsafe fn control(fd: c_int, cmd: c_int, arg: usize) -> c_int {
+    // SAFETY: the application's arguments, unchanged.
+    let r = unsafe { real::fcntl(fd, cmd, arg) };
+    if matches!(cmd, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) { noted(fd, r) } else { r }
+}
