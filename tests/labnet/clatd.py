@@ -116,6 +116,16 @@ class Clatd:
             self.proc.send_signal(sig)
         return self.wait_exit()
 
+    def end(self):
+        """Make sure that it does not run and that nothing is left; for clean-up after a failure."""
+        if self.proc is None or self.proc.poll() is not None:
+            return
+        try:
+            self.stop()
+        except LabError:
+            self.kill9()
+            self.once("--cleanup")
+
     def kill9(self):
         """End it without giving it a chance to clean up."""
         self.proc.kill()

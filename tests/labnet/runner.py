@@ -63,6 +63,7 @@ class Case(unittest.TestCase):
     settings = {}            # of the lab
     datapath = ""            # set by @per_datapath
     maxDiff = None
+    daemons = []             # started by tests of any class
 
     @classmethod
     def setUpClass(cls):
@@ -72,7 +73,19 @@ class Case(unittest.TestCase):
     def clatd(cls, node, *sets, **kw):
         """A Clatd with this class's datapath."""
         kw.setdefault("datapath", cls.datapath or DATAPATHS[0])
-        return Clatd(node, *sets, **kw)
+        daemon = Clatd(node, *sets, **kw)
+        cls.daemons.append(daemon)
+        return daemon
+
+    def run(self, result=None):
+        """A daemon that a failed test left running must not spoil the next one."""
+        before = len(self.daemons)
+        try:
+            return super().run(result)
+        finally:
+            for daemon in self.daemons[before:]:
+                daemon.end()
+            del self.daemons[before:]
 
     def eventually(self, condition, what, timeout=20):
         """Poll for a condition; failing names it."""
