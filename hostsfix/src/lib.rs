@@ -3,7 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`cli`] | the command line, as plain data |
-//! | [`name`], [`time`], [`lifetime`], [`choose`], [`diff`] | pure: names, instants, how long a pin lives, which address it gets, unified diffs |
+//! | [`name`], [`time`], [`lifetime`], [`choose`], [`plan`], [`diff`] | pure: names, instants, how long a pin lives, which address it gets, what a run changes, unified diffs |
 //! | [`hosts`] | pure: the lossless hosts file editor and the managed block |
 //! | [`store`] | the crash-safe write: lock, re-check, rename or journalled in-place write |
 #![forbid(unsafe_code)]
@@ -14,5 +14,6 @@ pub mod diff;
 pub mod hosts;
 pub mod lifetime;
 pub mod name;
+pub mod plan;
 pub mod store;
 pub mod time;
