@@ -74,6 +74,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether there is no such file.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Whether the caller lacks a permission (exit code 4).
     #[must_use]
     pub fn is_permission(&self) -> bool {

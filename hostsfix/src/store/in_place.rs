@@ -12,8 +12,8 @@ pub(super) struct Place {
     file: PathBuf,
 }
 
-#[cfg(test)]
 impl Place {
+    /// The journal.
     pub(super) fn file(&self) -> &Path {
         &self.file
     }

@@ -110,6 +110,15 @@ impl<F: Fs> Store<F> {
         Ok(snapshot)
     }
 
+    /// Whether a killed run left something behind. It may also be the work of one that is running.
+    #[must_use]
+    pub fn has_leftovers(&self) -> bool {
+        let [beside, in_run_dir] = self.journal_places();
+        [beside.file(), in_run_dir.file(), &self.temp()]
+            .into_iter()
+            .any(|path| self.fs.open(path, false).is_ok())
+    }
+
     /// Waits for the lock.
     ///
     /// # Errors
