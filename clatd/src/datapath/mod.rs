@@ -1,0 +1,3 @@
+//! How packets get through the host.
+
+pub mod tun;

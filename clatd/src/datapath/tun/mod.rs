@@ -1,0 +1,8 @@
+//! The portable datapath: a TUN device and a translating thread.
+
+mod device;
+mod pump;
+mod vnet;
+
+pub use device::{Device, Offloads, TunError};
+pub use pump::{Pump, Rules};

@@ -1,0 +1,193 @@
+//! Everything that we change about the host, each change with its undo.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use nix::libc;
+
+use super::journal::Journal;
+use super::nft::{Netfilter, rules::Ruleset};
+use super::sysctl::Sysctl;
+use crate::machine::{Desired, Identity};
+use crate::netlink::{Handle, NetlinkError, Route};
+
+/// One change. Equal changes are the same change: one that is wanted again is
+/// left in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The device is up, with this MTU and without addresses of the kernel's making.
+    DeviceUp {
+        /// Our device.
+        ifindex: u32,
+        /// In bytes.
+        mtu: u32,
+    },
+    /// The CLAT's IPv4 address.
+    Ipv4Address {
+        /// Our device.
+        ifindex: u32,
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// The CLAT's IPv6 address leads to the device (fallback datapath).
+    Ipv6ToDevice {
+        /// Our device.
+        ifindex: u32,
+        /// The address.
+        address: Ipv6Addr,
+    },
+    /// The netfilter table (fallback datapath).
+    Netfilter(Ruleset),
+    /// The kernel passes packets between device and uplink (fallback datapath).
+    Forwarding {
+        /// Our device.
+        device: String,
+        /// The uplink.
+        uplink: String,
+    },
+    /// IPv4 goes to the device. Last, so that no packet comes before the way is open.
+    Ipv4Default {
+        /// Our device.
+        ifindex: u32,
+        /// The source address.
+        source: Ipv4Addr,
+        /// The route's metric.
+        metric: u32,
+        /// In bytes.
+        mtu: u32,
+    },
+}
+
+/// What changes are made with.
+pub struct Tools {
+    /// Links, addresses, routes.
+    pub netlink: Handle,
+    /// Kernel settings.
+    pub sysctl: Sysctl,
+    /// What a crash would leave behind.
+    pub journal: Journal,
+    netfilter: Option<Netfilter>,
+}
+
+impl Tools {
+    /// Opens what all datapaths need; netfilter is opened when it is needed.
+    pub fn new(journal: Journal) -> Result<Self, NetlinkError> {
+        Ok(Self { netlink: Handle::new()?, sysctl: Sysctl::default(), journal, netfilter: None })
+    }
+
+    /// Undoes what an earlier process left behind. Gives back what failed.
+    pub fn undo_journal(&mut self) -> Vec<anyhow::Error> {
+        let mut errors = Netfilter::undo(&mut self.journal);
+        errors.extend(self.sysctl.undo(&mut self.journal));
+        errors
+    }
+}
+
+impl Change {
+    /// The changes that make a wish come true, in the order in which they have
+    /// to be made. `kernel_forwards` is true for the fallback datapath.
+    pub fn plan(desired: &Desired, ifindex: u32, kernel_forwards: bool) -> Vec<Self> {
+        let mut plan = vec![
+            Self::DeviceUp { ifindex, mtu: desired.mtu },
+            Self::Ipv4Address { ifindex, address: desired.ipv4 },
+        ];
+        if kernel_forwards {
+            let address = clat_ipv6(desired, kernel_forwards);
+            plan.push(Self::Ipv6ToDevice { ifindex, address });
+            plan.push(Self::Netfilter(Ruleset::of(desired)));
+            plan.push(Self::Forwarding {
+                device: desired.device.clone(),
+                uplink: desired.uplink.name.clone(),
+            });
+        }
+        plan.push(Self::Ipv4Default {
+            ifindex,
+            source: desired.ipv4,
+            metric: desired.route_metric,
+            mtu: desired.mtu,
+        });
+        plan
+    }
+
+    /// Makes the change. On an error nothing is half done, or [`Change::revert`]
+    /// undoes it.
+    pub fn apply(&self, tools: &mut Tools) -> anyhow::Result<()> {
+        match self {
+            Self::DeviceUp { ifindex, mtu } => {
+                // Without IPv6 in the kernel there is no such mode, and no need for it.
+                if let Err(error) = tools.netlink.disable_address_generation(*ifindex) {
+                    tracing::debug!("{error}");
+                }
+                tools.netlink.set_link_up(*ifindex, *mtu)?;
+            }
+            Self::Ipv4Address { ifindex, address } => tools.netlink.add_ipv4_address(*ifindex, *address)?,
+            Self::Ipv6ToDevice { .. } | Self::Ipv4Default { .. } => {
+                if let Some(route) = self.route() {
+                    tools.netlink.add_route(&route)?;
+                }
+            }
+            Self::Netfilter(rules) => {
+                let netfilter = match &mut tools.netfilter {
+                    Some(netfilter) => netfilter,
+                    none => none.insert(Netfilter::new()?),
+                };
+                netfilter.create(rules, &mut tools.journal)?;
+            }
+            Self::Forwarding { device, uplink } => {
+                tools.sysctl.enable_forwarding(&mut tools.journal, device, uplink)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes the change; what is gone already is no error.
+    pub fn revert(&self, tools: &mut Tools) -> anyhow::Result<()> {
+        match self {
+            // The link goes with the device.
+            Self::DeviceUp { .. } => Ok(()),
+            Self::Ipv4Address { ifindex, address } => {
+                unless_gone(tools.netlink.remove_ipv4_address(*ifindex, *address))
+            }
+            Self::Ipv6ToDevice { .. } | Self::Ipv4Default { .. } => match self.route() {
+                Some(route) => unless_gone(tools.netlink.remove_route(&route)),
+                None => Ok(()),
+            },
+            Self::Netfilter(rules) => match &mut tools.netfilter {
+                Some(netfilter) => netfilter.delete_created(&rules.table, &mut tools.journal),
+                None => Ok(()),
+            },
+            Self::Forwarding { .. } => match tools.sysctl.undo(&mut tools.journal).into_iter().next() {
+                Some(error) => Err(error),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn route(&self) -> Option<Route> {
+        match *self {
+            Self::Ipv6ToDevice { ifindex, address } => Some(Route::ipv6_host(ifindex, address)),
+            Self::Ipv4Default { ifindex, source, metric, mtu } => {
+                Some(Route::ipv4_default(ifindex, source, metric, mtu))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The IPv6 address that the translator uses: with NAT66 behind it the inner one.
+pub fn clat_ipv6(desired: &Desired, kernel_forwards: bool) -> Ipv6Addr {
+    match desired.identity {
+        Identity::Shared { inner, .. } if kernel_forwards => inner,
+        identity => identity.outer(),
+    }
+}
+
+fn unless_gone(result: Result<(), NetlinkError>) -> anyhow::Result<()> {
+    match result {
+        Err(error)
+            if matches!(error.errno(), Some(libc::ESRCH | libc::ENODEV | libc::EADDRNOTAVAIL | libc::ENOENT)) =>
+        {
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}

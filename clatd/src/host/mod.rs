@@ -1,0 +1,10 @@
+//! The host: what it looks like ([`snapshot`]), what we change about it
+//! ([`change`]), how it gets from one wished-for state to the next
+//! ([`reconcile`]) and what must be undone after a crash ([`journal`]).
+
+pub mod change;
+pub mod journal;
+pub mod nft;
+pub mod reconcile;
+pub mod snapshot;
+pub mod sysctl;
