@@ -26,7 +26,6 @@ pub(crate) mod v6 {
     pub(crate) const PARAMETER_PROBLEM: u8 = 4;
     pub(crate) const ECHO_REQUEST: u8 = 128;
     pub(crate) const ECHO_REPLY: u8 = 129;
-    pub(crate) const REDIRECT: u8 = 137;
 
     /// Destination Unreachable: communication with destination administratively prohibited.
     pub(crate) const PROHIBITED: u8 = 1;
@@ -86,7 +85,13 @@ impl ErrorHeader {
 }
 
 /// RFC 7915 §4.2, "ICMPv4 error messages". `rest` is bytes 4 to 7; `total_len` that of the quoted packet.
-pub(crate) fn error_to_v6(kind: u8, code: u8, rest: [u8; 4], total_len: usize, mtu: LinkMtu) -> Option<ErrorHeader> {
+pub(crate) fn error_to_v6(
+    kind: u8,
+    code: u8,
+    rest: [u8; 4],
+    total_len: usize,
+    mtu: LinkMtu,
+) -> Option<ErrorHeader> {
     const NO_ROUTE: u8 = 0;
     const PROHIBITED: u8 = 1;
     const PORT_UNREACHABLE: u8 = 4;
@@ -121,7 +126,13 @@ pub(crate) fn error_to_v6(kind: u8, code: u8, rest: [u8; 4], total_len: usize, m
 
 /// RFC 7915 §5.2, "ICMPv6 error messages". `rest` is bytes 4 to 7; `fragmented` whether the quoted packet has a
 /// Fragment header.
-pub(crate) fn error_to_v4(kind: u8, code: u8, rest: [u8; 4], fragmented: bool, mtu: LinkMtu) -> Option<ErrorHeader> {
+pub(crate) fn error_to_v4(
+    kind: u8,
+    code: u8,
+    rest: [u8; 4],
+    fragmented: bool,
+    mtu: LinkMtu,
+) -> Option<ErrorHeader> {
     const HOST_UNREACHABLE: u8 = 1;
     const PROTOCOL_UNREACHABLE: u8 = 2;
     const PORT_UNREACHABLE: u8 = 3;

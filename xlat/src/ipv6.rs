@@ -145,8 +145,11 @@ pub(crate) fn upper_layer(header: &Ipv6Header, packet: &[u8]) -> Result<UpperLay
         match upper.protocol {
             extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION_OPTIONS => {
                 let rest = packet.get(upper.offset..).unwrap_or(&[]);
-                let [next_header, len, _, segments_left, ..] = *rest else { return Err(DropReason::Truncated) };
-                if upper.protocol == extension::ROUTING && segments_left != 0 && upper.segments_left.is_none() {
+                let [next_header, len, _, segments_left, ..] = *rest else {
+                    return Err(DropReason::Truncated);
+                };
+                if upper.protocol == extension::ROUTING && segments_left != 0 && upper.segments_left.is_none()
+                {
                     upper.segments_left = Some(upper.offset + 3);
                 }
                 upper.offset += (usize::from(len) + 1) * 8;

@@ -21,10 +21,17 @@ mod address;
 pub mod checksum;
 mod config;
 mod fragment;
+mod icmp;
+mod icmp_error;
+mod ipv4;
+mod ipv6;
 mod pref64;
 mod rate_limit;
 mod reply;
 mod translator;
+mod transport;
+mod v4_to_v6;
+mod v6_to_v4;
 mod verdict;
 
 pub use address::{AddressClass, OwnIpv4, OwnIpv4Full, is_translatable};

@@ -1,13 +1,17 @@
 //! The public face: one configured translator, two directions.
 
 use core::ops::Range;
+use core::sync::atomic::{AtomicU16, Ordering};
 
-use crate::{Config, ConfigError, DropReason, LinkMtu, Offload, Reply, Verdict};
+use crate::{Config, ConfigError, LinkMtu, Offload, Reply, Verdict};
+use crate::{reply, v4_to_v6, v6_to_v4};
 
 /// An RFC 7915 translator for one CLAT. Cheap to make; make a new one when the configuration changes.
 #[derive(Debug)]
 pub struct Translator {
     config: Config,
+    /// The next identification of an IPv4 packet that may be fragmented (RFC 7915 §5.1).
+    identification: AtomicU16,
 }
 
 impl Translator {
@@ -17,7 +21,7 @@ impl Translator {
     /// When the configuration cannot work; see [`ConfigError`].
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
-        Ok(Self { config })
+        Ok(Self { config, identification: AtomicU16::new(0) })
     }
 
     /// Its configuration.
@@ -27,31 +31,20 @@ impl Translator {
     }
 
     /// Translates the IPv4 packet at `packet` of `buf`, which begins at [`crate::HEADROOM`] or later (RFC 7915 §4).
-    pub fn v4_to_v6(
-        &self,
-        _buf: &mut [u8],
-        _packet: Range<usize>,
-        _offload: Offload,
-        _mtu: LinkMtu,
-    ) -> Verdict {
-        Verdict::Drop(DropReason::Protocol)
+    pub fn v4_to_v6(&self, buf: &mut [u8], packet: Range<usize>, offload: Offload, mtu: LinkMtu) -> Verdict {
+        v4_to_v6::translate(&self.config, buf, packet, offload, mtu)
     }
 
     /// Translates the IPv6 packet at `packet` of `buf`, which begins at [`crate::HEADROOM`] or later (RFC 7915 §5).
-    pub fn v6_to_v4(
-        &self,
-        _buf: &mut [u8],
-        _packet: Range<usize>,
-        _offload: Offload,
-        _mtu: LinkMtu,
-    ) -> Verdict {
-        Verdict::Drop(DropReason::Protocol)
+    pub fn v6_to_v4(&self, buf: &mut [u8], packet: Range<usize>, offload: Offload, mtu: LinkMtu) -> Verdict {
+        let identification = self.identification.fetch_add(1, Ordering::Relaxed);
+        v6_to_v4::translate(&self.config, identification, buf, packet, offload, mtu)
     }
 
     /// Writes the ICMP error about `original` (the untouched packet) to the start of `out` and returns its length,
     /// at most [`crate::MAX_REPLY_LEN`]; 0 if `out` is too short.
     #[must_use]
-    pub fn write_reply(&self, _reply: &Reply, _original: &[u8], _out: &mut [u8]) -> usize {
-        0
+    pub fn write_reply(&self, reply: &Reply, original: &[u8], out: &mut [u8]) -> usize {
+        reply::write(&self.config, reply, original, out)
     }
 }

@@ -79,7 +79,8 @@ pub(crate) fn lacks_udp_checksum(protocol: u8, transport: &[u8]) -> bool {
 pub(crate) fn compute_udp_checksum(datagram: &mut [u8], len: usize, source: Ipv6Addr, destination: Ipv6Addr) {
     let Some(covered) = datagram.get(..len) else { return };
     // A UDP length fits 16 bits.
-    let sum = checksum::ipv6_pseudo_header(source, destination, len as u32, protocol::UDP).plus(Sum::of(covered));
+    let sum =
+        checksum::ipv6_pseudo_header(source, destination, len as u32, protocol::UDP).plus(Sum::of(covered));
     let value = match sum.checksum() {
         0 => 0xffff,
         value => value,
@@ -120,8 +121,7 @@ pub(crate) fn translate_echo(message: &mut [u8], new_type: u8, without: Sum, wit
     let new = with.plus_word(u16::from_be_bytes([new_type, *code]));
     *kind = new_type;
     if let [high, low, ..] = rest {
-        let [new_high, new_low] =
-            checksum::update(u16::from_be_bytes([*high, *low]), old, new).to_be_bytes();
+        let [new_high, new_low] = checksum::update(u16::from_be_bytes([*high, *low]), old, new).to_be_bytes();
         (*high, *low) = (new_high, new_low);
     }
 }

@@ -10,8 +10,8 @@ use crate::ipv4::{self, Ipv4Header};
 use crate::ipv6::{FragmentHeader, Ipv6Header, extension};
 use crate::transport::{self, protocol};
 use crate::{
-    AddressClass, Config, DropReason, Fragments, HEADROOM, Icmpv4Error, LinkMtu, MIN_IPV6_MTU, Offload, Reply,
-    Verdict, is_translatable,
+    AddressClass, Config, DropReason, Fragments, HEADROOM, Icmpv4Error, LinkMtu, MIN_IPV6_MTU, Offload,
+    Reply, Verdict, is_translatable,
 };
 
 pub(crate) fn translate(
@@ -147,7 +147,8 @@ fn try_translate(
     }
     if cut {
         // RFC 7915 §4.1: the identification of the fragments is that of the IPv4 packet.
-        let whole = FragmentHeader { offset: 0, more: false, identification: u32::from(header.identification) };
+        let whole =
+            FragmentHeader { offset: 0, more: false, identification: u32::from(header.identification) };
         let fragment = fragment.unwrap_or(whole);
         let next_header = ipv6.next_header;
         let header = Ipv6Header { next_header: extension::FRAGMENT, ..ipv6 };
@@ -169,7 +170,8 @@ fn try_translate(
 
 /// An ICMP error may answer only the first piece of something that is no error itself (RFC 1122 §3.2.2).
 fn deserves_error(header: &Ipv4Header, payload: &[u8]) -> bool {
-    let is_error = header.protocol == protocol::ICMPV4 && payload.first().is_none_or(|kind| icmp::is_v4_error(*kind));
+    let is_error =
+        header.protocol == protocol::ICMPV4 && payload.first().is_none_or(|kind| icmp::is_v4_error(*kind));
     header.fragment_offset == 0 && !is_error
 }
 
