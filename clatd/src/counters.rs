@@ -72,7 +72,10 @@ impl DirectionCounters {
 
     /// Reasons and how often each occurred, those that never did left out.
     pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        DropReason::ALL.iter().map(|reason| (*reason, get(&self.drops[reason.index()]))).filter(|(_, n)| *n > 0)
+        DropReason::ALL
+            .iter()
+            .map(|reason| (*reason, get(&self.drops[reason.index()])))
+            .filter(|(_, n)| *n > 0)
     }
 }
 

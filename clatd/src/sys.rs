@@ -19,11 +19,8 @@ struct InterfaceRequest {
 /// Attaches an open `/dev/net/tun` to the interface of that name and makes it
 /// non-persistent, so that it vanishes with the descriptor.
 pub fn tun_set_interface(tun: BorrowedFd<'_>, name: &str, flags: libc::c_int) -> io::Result<()> {
-    let mut request = InterfaceRequest {
-        name: [0; libc::IFNAMSIZ],
-        flags: flags as libc::c_short,
-        padding: [0; 22],
-    };
+    let mut request =
+        InterfaceRequest { name: [0; libc::IFNAMSIZ], flags: flags as libc::c_short, padding: [0; 22] };
     if name.len() >= libc::IFNAMSIZ || name.bytes().any(|byte| byte == 0) {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
@@ -36,11 +33,7 @@ pub fn tun_set_interface(tun: BorrowedFd<'_>, name: &str, flags: libc::c_int) ->
 pub fn tun_set_offload(tun: BorrowedFd<'_>, features: libc::c_uint) -> io::Result<()> {
     // SAFETY: TUNSETOFFLOAD takes its argument by value.
     check(unsafe {
-        libc::ioctl(
-            tun.as_raw_fd(),
-            libc::TUNSETOFFLOAD as libc::Ioctl,
-            libc::c_ulong::from(features),
-        )
+        libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD as libc::Ioctl, libc::c_ulong::from(features))
     })
     .map(drop)
 }

@@ -184,7 +184,10 @@ pub fn clat_ipv6(desired: &Desired, kernel_forwards: bool) -> Ipv6Addr {
 fn unless_gone(result: Result<(), NetlinkError>) -> anyhow::Result<()> {
     match result {
         Err(error)
-            if matches!(error.errno(), Some(libc::ESRCH | libc::ENODEV | libc::EADDRNOTAVAIL | libc::ENOENT)) =>
+            if matches!(
+                error.errno(),
+                Some(libc::ESRCH | libc::ENODEV | libc::EADDRNOTAVAIL | libc::ENOENT)
+            ) =>
         {
             Ok(())
         }

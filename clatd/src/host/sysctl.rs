@@ -78,12 +78,7 @@ impl Sysctl {
 
     /// Lets IPv6 packets pass between `device` and `uplink`. What it changes
     /// is noted first. On an error the caller undoes what is noted.
-    pub fn enable_forwarding(
-        &self,
-        journal: &mut Journal,
-        device: &str,
-        uplink: &str,
-    ) -> anyhow::Result<()> {
+    pub fn enable_forwarding(&self, journal: &mut Journal, device: &str, uplink: &str) -> anyhow::Result<()> {
         if self.get(&forwarding("all"))?.as_deref() == Some("1") {
             return Ok(());
         }
@@ -146,7 +141,9 @@ impl Sysctl {
             .collect();
         // Clearing the global switch clears every interface's own; those follow.
         let (switch, others): (Vec<_>, Vec<_>) = noted.iter().partition(|(key, ..)| *key == all);
-        let transitional = |key: &str, now: &str| !switch.is_empty() && (key.ends_with("/accept_ra") && now == "2" || key.ends_with("/forwarding"));
+        let transitional = |key: &str, now: &str| {
+            !switch.is_empty() && (key.ends_with("/accept_ra") && now == "2" || key.ends_with("/forwarding"))
+        };
         for (key, before, after) in switch.iter().chain(others.iter().rev()) {
             let outcome = self.get(key).and_then(|now| match now {
                 Some(now) if now == *after || transitional(key, &now) => self.set(key, before),
@@ -159,7 +156,9 @@ impl Sysctl {
             errors.extend(outcome.err().map(anyhow::Error::from));
         }
         if errors.is_empty() {
-            errors.extend(journal.forget(|entry| matches!(entry, Entry::Sysctl { .. })).err().map(anyhow::Error::from));
+            errors.extend(
+                journal.forget(|entry| matches!(entry, Entry::Sysctl { .. })).err().map(anyhow::Error::from),
+            );
         }
         errors
     }
@@ -241,11 +240,8 @@ mod tests {
 
     #[test]
     fn a_crash_half_way_is_undone() {
-        let (_dir, sysctl, mut journal) = tree(&[
-            ("all", "forwarding", "0"),
-            ("eth0", "forwarding", "0"),
-            ("eth0", "accept_ra", "1"),
-        ]);
+        let (_dir, sysctl, mut journal) =
+            tree(&[("all", "forwarding", "0"), ("eth0", "forwarding", "0"), ("eth0", "accept_ra", "1")]);
         sysctl.enable_forwarding(&mut journal, "clat", "eth0").unwrap();
         sysctl.set(&conf("eth0", "accept_ra"), "2").unwrap();
         sysctl.set(&forwarding("eth0"), "1").unwrap();
@@ -263,8 +259,11 @@ mod tests {
 
     #[test]
     fn what_somebody_else_changed_since_stays() {
-        let (_dir, sysctl, mut journal) =
-            tree(&[("all", "forwarding", "0"), ("clat", "force_forwarding", "0"), ("eth0", "force_forwarding", "0")]);
+        let (_dir, sysctl, mut journal) = tree(&[
+            ("all", "forwarding", "0"),
+            ("clat", "force_forwarding", "0"),
+            ("eth0", "force_forwarding", "0"),
+        ]);
         sysctl.enable_forwarding(&mut journal, "clat", "eth0").unwrap();
         sysctl.set("net/ipv6/conf/eth0/force_forwarding", "7").unwrap();
         assert!(sysctl.undo(&mut journal).is_empty());
@@ -273,8 +272,11 @@ mod tests {
 
     #[test]
     fn an_interface_that_has_gone_is_no_error() {
-        let (dir, sysctl, mut journal) =
-            tree(&[("all", "forwarding", "0"), ("clat", "force_forwarding", "0"), ("eth0", "force_forwarding", "0")]);
+        let (dir, sysctl, mut journal) = tree(&[
+            ("all", "forwarding", "0"),
+            ("clat", "force_forwarding", "0"),
+            ("eth0", "force_forwarding", "0"),
+        ]);
         sysctl.enable_forwarding(&mut journal, "clat", "eth0").unwrap();
         fs::remove_dir_all(dir.path().join("net/ipv6/conf/clat")).unwrap();
         assert!(sysctl.undo(&mut journal).is_empty());

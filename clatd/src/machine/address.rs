@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use sha2::{Digest, Sha256};
 use pref64::Pref64;
+use sha2::{Digest, Sha256};
 
 /// 192.0.0.0/29, the IPv4 addresses of CLATs (RFC 7335 §6). The first one of
 /// it is left out: .0 is where careless software sees a network address.

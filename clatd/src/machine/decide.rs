@@ -141,10 +141,9 @@ impl Machine {
         };
         if let Some(ip) = self.settings.ipv4 {
             return match host.holder(IpAddr::V4(ip)).filter(|holder| Some(*holder) != self.device) {
-                Some(holder) => Err(Not::degraded(format!(
-                    "{ip} (clat.ipv4) is in use on {}",
-                    host.link_name(holder)
-                ))),
+                Some(holder) => {
+                    Err(Not::degraded(format!("{ip} (clat.ipv4) is in use on {}", host.link_name(holder))))
+                }
                 None => Ok(ip),
             };
         }
@@ -244,7 +243,8 @@ fn source_address(host: &Snapshot, route: &RouteToPrefix, uplink: &Uplink) -> Op
 /// source address that the kernel would choose, else any.
 fn slash_64(host: &Snapshot, route: &RouteToPrefix, uplink: &Uplink) -> Option<Ipv6Addr> {
     let networks = || host.on_link.iter().filter(|on| on.ifindex == uplink.ifindex && on.len == 64);
-    let usable = |network: &Ipv6Addr| host.usable_ipv6(uplink.ifindex).any(|ip| ipv6_contains(*network, 64, ip));
+    let usable =
+        |network: &Ipv6Addr| host.usable_ipv6(uplink.ifindex).any(|ip| ipv6_contains(*network, 64, ip));
     networks()
         .map(|on| on.network)
         .find(|network| route.source.is_some_and(|ip| ipv6_contains(*network, 64, ip)))

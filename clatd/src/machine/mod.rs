@@ -234,7 +234,8 @@ impl Machine {
             }
             Event::Refused(reason) => {
                 let attempts = self.memory.refused.as_ref().map_or(0, |(_, n, _)| *n).saturating_add(1);
-                let pause = RETRY_FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(6)).min(RETRY_MOST);
+                let pause =
+                    RETRY_FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(6)).min(RETRY_MOST);
                 self.memory.refused = Some((reason, attempts, now + pause));
                 self.memory.applied = false;
             }

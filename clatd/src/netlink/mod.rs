@@ -110,8 +110,7 @@ impl Handle {
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         let mut answer = Vec::new();
         for _ in 0..DUMP_ATTEMPTS {
-            let (messages, interrupted) =
-                self.exchange(&|| what.to_owned(), message.clone(), NLM_F_DUMP)?;
+            let (messages, interrupted) = self.exchange(&|| what.to_owned(), message.clone(), NLM_F_DUMP)?;
             answer = messages;
             if !interrupted {
                 break;

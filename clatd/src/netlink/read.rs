@@ -109,7 +109,9 @@ impl Handle {
 fn unroutable(errno: Option<i32>) -> bool {
     matches!(
         errno,
-        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL | libc::ENODEV | libc::ESRCH)
+        Some(
+            libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL | libc::ENODEV | libc::ESRCH
+        )
     )
 }
 
@@ -221,16 +223,15 @@ fn read_on_link(route: &RouteMessage) -> Option<OnLink> {
     if route.header.kind != RouteType::Unicast || route.header.destination_prefix_length == 0 {
         return None;
     }
-    let mut found = OnLink {
-        ifindex: 0,
-        network: Ipv6Addr::UNSPECIFIED,
-        len: route.header.destination_prefix_length,
-    };
+    let mut found =
+        OnLink { ifindex: 0, network: Ipv6Addr::UNSPECIFIED, len: route.header.destination_prefix_length };
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Destination(RouteAddress::Inet6(ip)) => found.network = *ip,
             RouteAttribute::Oif(index) => found.ifindex = *index,
-            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_) => return None,
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_) => {
+                return None;
+            }
             _ => {}
         }
     }

@@ -121,7 +121,8 @@ impl Device {
                 tracing::info!("this kernel has no virtio headers on TUN devices: one packet per read");
                 drop(file);
                 let file = open()?;
-                sys::tun_set_interface(file.as_fd(), name, base).map_err(|e| refused(name, "TUNSETIFF", e))?;
+                sys::tun_set_interface(file.as_fd(), name, base)
+                    .map_err(|e| refused(name, "TUNSETIFF", e))?;
                 (file, 0)
             }
             Err(error) => return Err(refused(name, "TUNSETIFF", error)),
@@ -165,9 +166,13 @@ fn open() -> Result<File, TunError> {
         .open(DEV_NET_TUN)
         .map_err(|source| {
             let hint = match source.raw_os_error() {
-                Some(libc::ENOENT) => "the device node is missing: load the tun module, or give the container the device",
+                Some(libc::ENOENT) => {
+                    "the device node is missing: load the tun module, or give the container the device"
+                }
                 Some(libc::ENODEV | libc::ENXIO) => "this kernel has no TUN support: load the tun module",
-                Some(libc::EACCES | libc::EPERM) => "run as root, or with CAP_NET_ADMIN and access to the device",
+                Some(libc::EACCES | libc::EPERM) => {
+                    "run as root, or with CAP_NET_ADMIN and access to the device"
+                }
                 _ => "see the kernel log",
             };
             TunError::Open { source, hint }
@@ -177,9 +182,12 @@ fn open() -> Result<File, TunError> {
 fn refused(name: &str, call: &'static str, source: io::Error) -> TunError {
     match source.raw_os_error() {
         Some(libc::EBUSY | libc::EEXIST) => TunError::NameTaken { name: name.to_owned() },
-        Some(libc::EPERM | libc::EACCES) => {
-            TunError::Create { name: name.to_owned(), call, source, hint: "needs CAP_NET_ADMIN, or run as root" }
-        }
+        Some(libc::EPERM | libc::EACCES) => TunError::Create {
+            name: name.to_owned(),
+            call,
+            source,
+            hint: "needs CAP_NET_ADMIN, or run as root",
+        },
         _ => TunError::Create { name: name.to_owned(), call, source, hint: "see the kernel log" },
     }
 }

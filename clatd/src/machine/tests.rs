@@ -1,0 +1,272 @@
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use pref64::Source;
+use pref64::config::{Address as AddressMode, Clat, WhenNativeIpv4};
+
+use super::address::Secret;
+use super::*;
+use crate::host::snapshot::{Address, Ipv4Default, Link, LinkKind, OnLink, RouteToPrefix, Snapshot};
+
+const ETH0: u32 = 2;
+const CLAT: u32 = 9;
+
+fn ip6(text: &str) -> Ipv6Addr {
+    text.parse().unwrap()
+}
+
+fn link(index: u32, name: &str) -> Link {
+    let kind = LinkKind::Ethernet([2, 0, 0, 0, 0, 1]);
+    Link { index, name: name.into(), up: true, mtu: 1500, ipv6_mtu: 1500, kind }
+}
+
+/// The default configuration but for one thing.
+fn clat(change: impl FnOnce(&mut Clat)) -> Clat {
+    let mut clat = Clat::default();
+    change(&mut clat);
+    clat
+}
+
+/// An IPv6-only host with SLAAC.
+fn host() -> Snapshot {
+    let address = Address {
+        ifindex: ETH0,
+        ip: IpAddr::V6(ip6("2001:db8:1::10")),
+        prefix_len: 64,
+        usable: true,
+        deprecated: false,
+    };
+    Snapshot {
+        links: vec![link(ETH0, "eth0")],
+        addresses: vec![address],
+        ipv4_defaults: Vec::new(),
+        on_link: vec![OnLink { ifindex: ETH0, network: ip6("2001:db8:1::"), len: 64 }],
+        to_prefix: Some(RouteToPrefix {
+            ifindex: ETH0,
+            gateway: Some(ip6("fe80::1")),
+            source: Some(ip6("2001:db8:1::10")),
+        }),
+    }
+}
+
+fn prefix() -> Option<UsedPrefix> {
+    Some(UsedPrefix { pref64: "2001:db8:64::/96".parse().unwrap(), source: Source::Ra })
+}
+
+fn machine(settings: Clat) -> Machine {
+    Machine::new(settings, Secret::from_machine_id(b"test"))
+}
+
+/// A machine that has seen this host and this prefix.
+fn knowing(settings: Clat, host: Snapshot) -> (Machine, Instant) {
+    let now = Instant::now();
+    let mut machine = machine(settings);
+    machine.handle(Event::Host(Box::new(host)), now);
+    machine.handle(Event::Prefix(prefix()), now);
+    (machine, now)
+}
+
+fn native_default(ifindex: u32) -> Ipv4Default {
+    Ipv4Default { ifindex, gateway: Some(Ipv4Addr::new(10, 0, 0, 1)), source: None, metric: 100 }
+}
+
+#[test]
+fn starts_waits_and_becomes_active() {
+    let now = Instant::now();
+    let mut machine = machine(Clat::default());
+    assert_eq!(machine.decision(now).state, State::Starting);
+    machine.handle(Event::Host(Box::new(host())), now);
+    assert_eq!(machine.decision(now).state, State::Waiting("no NAT64 prefix".into()));
+    machine.handle(Event::Prefix(prefix()), now);
+    let decision = machine.decision(now);
+    assert_eq!(decision.state, State::Starting);
+    let desired = decision.desired.unwrap();
+    assert_eq!(desired.ipv4, Ipv4Addr::new(192, 0, 0, 1));
+    assert_eq!(desired.mtu, 1480);
+    assert_eq!(desired.identity.outer(), ip6("2001:db8:1::10"));
+    machine.handle(Event::Applied, now);
+    assert_eq!(machine.decision(now).state, State::Active);
+}
+
+#[test]
+fn a_native_default_route_means_standing_by_until_it_goes() {
+    let mut with_native = host();
+    with_native.ipv4_defaults.push(native_default(ETH0));
+    let (mut machine, now) = knowing(Clat::default(), with_native.clone());
+    let decision = machine.decision(now);
+    assert!(matches!(decision.state, State::StandingBy(ref why) if why.contains("eth0")), "{decision:?}");
+    assert_eq!(decision.desired, None);
+    machine.handle(Event::Host(Box::new(host())), now);
+    assert!(machine.decision(now).desired.is_some());
+
+    let ignore = clat(|clat| clat.when_native_ipv4 = WhenNativeIpv4::Ignore);
+    assert!(knowing(ignore, with_native.clone()).0.decision(now).desired.is_some());
+    let dead = clat(|clat| clat.dead_ipv4_defaults = vec!["eth0".into()]);
+    assert!(knowing(dead, with_native).0.decision(now).desired.is_some());
+}
+
+#[test]
+fn our_own_default_route_is_not_native() {
+    let (mut machine, now) = knowing(Clat::default(), host());
+    machine.handle(Event::Device(Some(CLAT)), now);
+    let mut active = host();
+    active.links.push(link(CLAT, "clat"));
+    active.ipv4_defaults.push(native_default(CLAT));
+    active.addresses.push(Address {
+        ifindex: CLAT,
+        ip: IpAddr::V4(Ipv4Addr::new(192, 0, 0, 1)),
+        prefix_len: 32,
+        usable: true,
+        deprecated: false,
+    });
+    machine.handle(Event::Host(Box::new(active)), now);
+    assert_eq!(machine.decision(now).desired.unwrap().ipv4, Ipv4Addr::new(192, 0, 0, 1));
+}
+
+#[test]
+fn another_clat_is_recognised_by_its_address_and_wins_even_over_ignore() {
+    let mut other = host();
+    other.links.push(link(7, "clat-nm"));
+    other.ipv4_defaults.push(native_default(7));
+    other.addresses.push(Address {
+        ifindex: 7,
+        ip: IpAddr::V4(Ipv4Addr::new(192, 0, 0, 5)),
+        prefix_len: 32,
+        usable: true,
+        deprecated: false,
+    });
+    let ignore = clat(|clat| clat.when_native_ipv4 = WhenNativeIpv4::Ignore);
+    let (mut machine, now) = knowing(ignore, other);
+    let state = machine.decision(now).state;
+    assert!(matches!(state, State::StandingBy(ref why) if why.contains("another CLAT")), "{state:?}");
+}
+
+#[test]
+fn takes_the_first_free_ipv4_address_and_keeps_it() {
+    let mut busy = host();
+    busy.addresses.push(Address {
+        ifindex: ETH0,
+        ip: IpAddr::V4(Ipv4Addr::new(192, 0, 0, 1)),
+        prefix_len: 29,
+        usable: true,
+        deprecated: false,
+    });
+    let (mut machine, now) = knowing(Clat::default(), busy);
+    assert_eq!(machine.decision(now).desired.unwrap().ipv4, Ipv4Addr::new(192, 0, 0, 2));
+    machine.handle(Event::Host(Box::new(host())), now);
+    assert_eq!(
+        machine.decision(now).desired.unwrap().ipv4,
+        Ipv4Addr::new(192, 0, 0, 2),
+        "flows depend on it"
+    );
+}
+
+#[test]
+fn a_missing_route_link_or_address_is_waited_for_and_named() {
+    let now = Instant::now();
+    let state = |change: fn(&mut Snapshot)| {
+        let mut changed = host();
+        change(&mut changed);
+        match knowing(Clat::default(), changed).0.decision(now).state {
+            State::Waiting(why) => why,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(state(|h| h.to_prefix = None).contains("no route to the NAT64 prefix 2001:db8:64::/96"));
+    assert!(state(|h| h.links[0].up = false).contains("eth0 is down"));
+    assert!(state(|h| h.addresses[0].usable = false).contains("no usable IPv6 address on eth0"));
+}
+
+#[test]
+fn the_configured_uplink_is_the_only_one() {
+    let settings = clat(|clat| clat.uplink = Some("wan0".into()));
+    let (mut machine, now) = knowing(settings.clone(), host());
+    assert!(matches!(machine.decision(now).state, State::Waiting(why) if why.contains("no interface wan0")));
+    let mut two = host();
+    two.links.push(link(3, "wan0"));
+    let (mut machine, now) = knowing(settings, two);
+    assert!(
+        matches!(machine.decision(now).state, State::Waiting(why) if why.contains("leads to eth0, not to wan0"))
+    );
+}
+
+#[test]
+fn a_dedicated_address_is_checked_first_and_changes_after_a_conflict() {
+    let settings = clat(|clat| clat.address = AddressMode::Dedicated);
+    let (mut machine, now) = knowing(settings, host());
+    let decision = machine.decision(now);
+    assert_eq!(decision.desired, None);
+    let (uplink, first) = decision.check_address.unwrap();
+    assert_eq!(uplink.ifindex, ETH0);
+    machine.handle(Event::AddressChecked(first, false), now);
+    let (_, second) = machine.decision(now).check_address.unwrap();
+    assert_ne!(first, second);
+    machine.handle(Event::AddressChecked(second, true), now);
+    let desired = machine.decision(now).desired.unwrap();
+    assert_eq!(desired.identity, Identity::Own { address: second, on_link: true });
+}
+
+#[test]
+fn a_dedicated_address_needs_a_slash_64() {
+    let mut routed = host();
+    routed.on_link.clear();
+    let settings = clat(|clat| clat.address = AddressMode::Dedicated);
+    let (mut machine, now) = knowing(settings, routed);
+    assert!(matches!(machine.decision(now).state, State::Waiting(why) if why.contains("no on-link /64")));
+}
+
+#[test]
+fn an_explicit_address_is_the_hosts_or_on_link_or_an_error() {
+    let with = |address: &str| {
+        let settings = clat(|clat| clat.address = AddressMode::Explicit(ip6(address)));
+        let (mut machine, now) = knowing(settings, host());
+        machine.decision(now)
+    };
+    let own = with("2001:db8:1::10").desired.unwrap().identity;
+    assert!(matches!(own, Identity::Shared { pinned: true, .. }));
+    assert!(with("2001:db8:1::abcd").check_address.is_some());
+    assert!(
+        matches!(with("2001:db8:ffff::1").state, State::Degraded(why) if why.contains("neither an address"))
+    );
+}
+
+#[test]
+fn a_refusal_is_retried_later_and_later() {
+    let (mut machine, mut now) = knowing(Clat::default(), host());
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        assert!(machine.decision(now).desired.is_some());
+        machine.handle(Event::Refused("no".into()), now);
+        let decision = machine.decision(now);
+        assert_eq!((decision.state, decision.desired), (State::Degraded("no".into()), None));
+        let at = machine.next_deadline().unwrap();
+        pauses.push((at - now).as_secs());
+        now = at;
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    machine.handle(Event::Applied, now);
+    assert_eq!(machine.decision(now).state, State::Active);
+    assert_eq!(machine.next_deadline(), None);
+}
+
+#[test]
+fn a_changed_host_is_tried_at_once() {
+    let (mut machine, now) = knowing(Clat::default(), host());
+    machine.handle(Event::Refused("no".into()), now);
+    let later = now + Duration::from_millis(10);
+    let mut changed = host();
+    changed.links.push(link(3, "eth1"));
+    machine.handle(Event::Host(Box::new(changed)), later);
+    assert!(machine.decision(later).desired.is_some());
+}
+
+#[test]
+fn a_route_into_ourselves_is_an_error_not_a_loop() {
+    let (mut machine, now) = knowing(Clat::default(), host());
+    machine.handle(Event::Device(Some(CLAT)), now);
+    let mut looped = host();
+    looped.links.push(link(CLAT, "clat"));
+    looped.to_prefix = Some(RouteToPrefix { ifindex: CLAT, gateway: None, source: None });
+    machine.handle(Event::Host(Box::new(looped)), now);
+    assert!(matches!(machine.decision(now).state, State::Degraded(why) if why.contains("leads into clat")));
+}
