@@ -219,8 +219,13 @@ def remove_stale(say=lambda text: None):
 
 
 def unwind_on_signals():
-    """Let SIGTERM and SIGHUP unwind `with` blocks as Ctrl-C does."""
+    """Let the first Ctrl-C, SIGTERM or SIGHUP unwind the `with` blocks; further ones do not interrupt the clean-up."""
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     def leave(number, _frame):
+        for each in caught:
+            signal.signal(each, lambda *_: None)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         sys.exit(128 + number)
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGHUP, leave)
+    for each in caught:
+        signal.signal(each, leave)

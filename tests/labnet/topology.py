@@ -25,7 +25,6 @@ import ipaddress
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -119,11 +118,7 @@ class Lab:
         return self
 
     def down(self, keep_logs=False):
-        """Remove the lab; a second Ctrl-C does not stop half-way."""
-        try:
-            old = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        except ValueError:
-            old = None                                    # not the main thread
+        """Remove the lab. Users call unwind_on_signals(), so that a second Ctrl-C does not stop half-way."""
         for proc in self.procs:
             proc.poll()
         self.store.remove(keep_logs)
@@ -132,8 +127,6 @@ class Lab:
                 proc.wait(5)
             except subprocess.TimeoutExpired:
                 pass
-        if old is not None:
-            signal.signal(signal.SIGINT, old)
         if keep_logs and self.dir.exists():
             print(f"lab logs are in {self.dir}", file=sys.stderr)
 
