@@ -5,6 +5,7 @@ use crate::table::{self, Kind};
 use crate::{exchange, prefix, real, report, settings, user};
 use core::net::{Ipv4Addr, Ipv6Addr};
 use libc::{c_int, sockaddr, socklen_t};
+use swap::route::{leads_nowhere, no_route, unreachable};
 use swap::sockaddr::LEN_IN6;
 use swap::sys::{self, Errno, Fd};
 use swap::{Dest, RawAddr, Replacement};
@@ -14,11 +15,6 @@ const UNSPEC: [u8; 16] = [0; 16];
 
 /// What a call gives: its value, or an errno.
 pub(crate) type Answer<T> = Result<T, Errno>;
-
-/// Whether the kernel said at once that it has no way there.
-pub(crate) fn unreachable(errno: c_int) -> bool {
-    matches!(errno, libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN)
-}
 
 /// Hands an answer to C. `entry` is errno as it was when the hook was called: success leaves it alone.
 pub(crate) fn give<T: From<i8>>(answer: Answer<T>, entry: c_int) -> T {
@@ -196,30 +192,5 @@ fn again(fd: Fd, kind: Kind, dest: Dest) -> Option<Answer<c_int>> {
     {
         return Some(real_connect(fd, &to));
     }
-    Some(answer)
-}
-
-/// Asks the routing table with a socket of our own. The application's errno alone does not tell: a blocking
-/// connect gives the same numbers when a router or neighbour could not be reached a while later.
-pub(crate) fn no_route(fd: Fd, ip: Ipv4Addr) -> bool {
-    probe(fd, ip, false).is_some_and(|r| matches!(r, Err(Errno(e)) if unreachable(e)))
-}
-
-/// For mode `always`: everything that is not on the link. A point-to-point default route puts everything on
-/// the link; then nothing is.
-pub(crate) fn leads_nowhere(fd: Fd, ip: Ipv4Addr) -> bool {
-    const NOWHERE: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 1);
-    !(probe(fd, ip, true) == Some(Ok(())) && probe(fd, NOWHERE, true) != Some(Ok(())))
-}
-
-fn probe(fd: Fd, ip: Ipv4Addr, on_link: bool) -> Option<Answer<()>> {
-    const DISCARD: u16 = 9;
-    let probe = sys::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0).ok()?;
-    let _ = swap::options::carry_route(fd, probe);
-    if on_link {
-        let _ = sys::setsockopt_int(probe, libc::SOL_SOCKET, libc::SO_DONTROUTE, 1);
-    }
-    let answer = sys::connect(probe, RawAddr::v4(ip, DISCARD).as_bytes());
-    sys::close(probe);
     Some(answer)
 }

@@ -11,7 +11,7 @@
 //! | [`connect`], [`send`], [`receive`], [`names`] | what the hooks do when the real call cannot |
 //! | [`exchange`] | one socket put in the place of another: epoll, duplicates, `dup3` |
 //! | [`table`] | which descriptors are ours, without locks |
-//! | [`settings`], [`prefix`], [`discover`] | mode and prefix |
+//! | [`settings`], [`prefix`] | mode and prefix |
 //! | [`user`] | the application's memory, which may be anything |
 //!
 //! Rules for every line that runs in a hook, because a hook may run in a signal handler that
@@ -24,7 +24,6 @@
 #![allow(unsafe_code)]
 
 mod connect;
-mod discover;
 mod exchange;
 mod hooks;
 mod names;

@@ -4,7 +4,7 @@
 //! The live state is read again every few seconds, when a prefix is needed at all, because prefixes change while
 //! programs run. Prefixes once used are remembered: an established socket's peer is still in the old one.
 
-use crate::{discover, report, settings};
+use crate::{report, settings};
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use pref64::config::Config;
@@ -138,14 +138,14 @@ fn from_configuration() -> bool {
 
 /// The prefix to use now. Looks for it where that is due; the first look may ask a name server.
 pub(crate) fn policy() -> Option<Policy> {
-    let now = monotonic_s() + 1;
+    let now = sys::monotonic_s() + 1;
     let fresh = FIXED.load(Ordering::Acquire)
         || now.saturating_sub(CHECKED_S.load(Ordering::Relaxed)) < LIVE_CHECK_S
             && CURRENT.load(Ordering::Acquire) != 0;
     if !fresh {
         CHECKED_S.store(now, Ordering::Relaxed);
         let found = live().map(|p| remember(&p)).or_else(|| Some(CONFIGURED.load(Ordering::Acquire)));
-        let found = found.filter(|&i| i != 0).or_else(|| discover::prefix().map(|p| remember(&p)));
+        let found = found.filter(|&i| i != 0).or_else(|| swap::discover::prefix().map(|p| remember(&p)));
         let found = found.or_else(|| Some(FALLBACK.load(Ordering::Acquire)));
         CURRENT.store(found.unwrap_or(0), Ordering::Release);
     }
@@ -164,7 +164,7 @@ fn live() -> Option<Pref64> {
     let n = sys::read(fd, &mut text);
     sys::close(fd);
     let text = core::str::from_utf8(text.get(..n.ok()?)?).ok()?;
-    first_valid(text, realtime_s())
+    first_valid(text, sys::realtime_s())
 }
 
 fn first_valid(text: &str, now_s: u64) -> Option<Pref64> {
@@ -175,23 +175,6 @@ fn first_valid(text: &str, now_s: u64) -> Option<Pref64> {
         Expiry::At(s) => s > now_s,
     });
     valid.map(|entry| entry.prefix)
-}
-
-fn clock_s(clock: libc::clockid_t) -> u64 {
-    // SAFETY: all zeros is a valid timespec.
-    let mut now: libc::timespec = unsafe { core::mem::zeroed() };
-    // SAFETY: the call fills `now`.
-    unsafe { libc::clock_gettime(clock, &raw mut now) };
-    u64::try_from(now.tv_sec).unwrap_or(0)
-}
-
-/// Seconds since boot, cheaply.
-pub(crate) fn monotonic_s() -> u64 {
-    clock_s(libc::CLOCK_MONOTONIC_COARSE)
-}
-
-fn realtime_s() -> u64 {
-    clock_s(libc::CLOCK_REALTIME)
 }
 
 #[cfg(test)]

@@ -3,14 +3,15 @@
 //! An unconnected IPv4 socket is swapped on its first such datagram. The new one is dual-stack: the kernel takes
 //! AF_INET destinations on it as before, so that one socket still reaches 127.0.0.1 and the LAN.
 
-use crate::connect::{Answer, give, leads_nowhere, no_route, parse, translate, unreachable, wait};
+use crate::connect::{Answer, give, parse, translate, wait};
 use crate::settings::Mode;
 use crate::table::{self, Kind};
-use crate::{exchange, prefix, real, report, settings, user};
+use crate::{exchange, real, report, settings, user};
 use core::ffi::{c_uint, c_void};
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::{AtomicU64, Ordering};
 use libc::{c_int, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+use swap::route::{leads_nowhere, no_route, unreachable};
 use swap::sys::{self, Errno, Fd};
 use swap::{Decline, Dest, RawAddr, Replacement};
 
@@ -26,7 +27,7 @@ fn known_slot(ip: Ipv4Addr) -> Option<&'static AtomicU64> {
 
 fn note_no_route(ip: Ipv4Addr) {
     if let Some(slot) = known_slot(ip) {
-        slot.store(u64::from(ip.to_bits()) << 32 | prefix::monotonic_s() & 0xffff_ffff, Ordering::Relaxed);
+        slot.store(u64::from(ip.to_bits()) << 32 | sys::monotonic_s() & 0xffff_ffff, Ordering::Relaxed);
     }
 }
 
@@ -34,7 +35,7 @@ fn known_no_route(ip: Ipv4Addr) -> bool {
     known_slot(ip).is_some_and(|slot| {
         let entry = slot.load(Ordering::Relaxed);
         (entry >> 32) as u32 == ip.to_bits()
-            && (prefix::monotonic_s() as u32).wrapping_sub(entry as u32) < BELIEVED_S
+            && (sys::monotonic_s() as u32).wrapping_sub(entry as u32) < BELIEVED_S
     })
 }
 

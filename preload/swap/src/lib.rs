@@ -2,8 +2,8 @@
 //!
 //! Two programs do this: the `LD_PRELOAD` library from inside a process, and the supervisor of
 //! `v4shim run` from outside. What they share is here: which destinations go to the NAT64
-//! ([`policy`]), socket addresses as bytes ([`sockaddr`]), the replacement socket with its
-//! options ([`replace`], [`options`]), and epoll registrations ([`epoll`]).
+//! ([`policy`]) and when ([`route`]), socket addresses as bytes ([`sockaddr`]), the replacement socket with its
+//! options ([`replace`], [`options`]), epoll registrations ([`epoll`]), and the prefix when nobody knows it ([`discover`]).
 //!
 //! The library runs in signal handlers, in vfork children and between `malloc` and its lock, so this
 //! crate is `no_std` with no allocator: nothing here allocates, locks, prints, or can panic on any input.
@@ -13,10 +13,12 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod discover;
 pub mod epoll;
 pub mod options;
 pub mod policy;
 pub mod replace;
+pub mod route;
 pub mod sockaddr;
 pub mod sys;
 

@@ -267,3 +267,36 @@ pub fn random_u16() -> u16 {
     unsafe { libc::syscall(libc::SYS_getrandom, bytes.as_mut_ptr(), bytes.len(), libc::GRND_NONBLOCK) };
     u16::from_ne_bytes(bytes)
 }
+
+fn clock_s(clock: libc::clockid_t) -> u64 {
+    // SAFETY: all zeros is a valid timespec.
+    let mut now: libc::timespec = unsafe { core::mem::zeroed() };
+    // SAFETY: the call fills `now`.
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
+    u64::try_from(now.tv_sec).unwrap_or(0)
+}
+
+/// Seconds since boot, cheaply.
+#[must_use]
+pub fn monotonic_s() -> u64 {
+    clock_s(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn realtime_s() -> u64 {
+    clock_s(libc::CLOCK_REALTIME)
+}
+
+/// Asks for a route without sending anything, not even the connect that a supervisor would see: an empty datagram
+/// with MSG_CONFIRM and MSG_PROBE ends after the look-up.
+///
+/// # Errors
+/// As the kernel says: ENETUNREACH and its like when there is no route.
+pub fn probe(fd: Fd, addr: &[u8]) -> Result<()> {
+    const MSG_PROBE: c_int = 0x10;
+    let (none, flags) = (core::ptr::null::<u8>(), libc::MSG_CONFIRM | MSG_PROBE);
+    // SAFETY: an empty message; pointer and length of the address describe a live slice.
+    check(unsafe { libc::syscall(libc::SYS_sendto, fd, none, 0usize, flags, addr.as_ptr(), addr.len()) })
+        .map(drop)
+}

@@ -4,11 +4,11 @@
 //! Asked on the first destination that has no route, because nobody needs an answer before. That may be in a
 //! signal handler, so this is a UDP query on the stack and not the resolver of `pref64`.
 
-use crate::prefix::monotonic_s;
+use crate::RawAddr;
+use crate::sys::{self, monotonic_s};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::{AtomicU64, Ordering};
 use libc::c_int;
-use swap::{RawAddr, sys};
 use xlat::Pref64;
 
 /// Seconds until a failed or an old answer is asked for again.
@@ -28,7 +28,8 @@ const WELL_KNOWN: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(
 const QUERY: [u8; 31] = *b"\0\0\x01\0\0\x01\0\0\0\0\0\0\x08ipv4only\x04arpa\0\0\x1c\0\x01";
 
 /// The prefix that the system's name servers vouch for. Blocks for a few seconds at most, and rarely.
-pub(crate) fn prefix() -> Option<Pref64> {
+#[must_use]
+pub fn prefix() -> Option<Pref64> {
     let now = monotonic_s() + 1;
     let asked = ASKED_S.load(Ordering::Acquire);
     if asked != 0 && now.saturating_sub(asked) < AGAIN_S
@@ -130,6 +131,7 @@ fn skip_name(answer: &[u8], mut at: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{string::ToString, vec::Vec};
 
     /// An answer with one AAAA, its name compressed.
     fn answer(ip: &str) -> Vec<u8> {
