@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::{AddressClass, OwnIpv4, Pref64};
+use crate::{AddressClass, OwnIpv4, Pref64, is_translatable};
 
 /// Every IPv6 link carries packets of this many bytes (RFC 8200 §5).
 pub const MIN_IPV6_MTU: u16 = 1280;
@@ -50,6 +50,17 @@ impl Config {
             copy_traffic_class: true,
             compute_udp_checksum: true,
         }
+    }
+
+    /// Whether an IPv4 address behind the NAT64 may be the source of what reaches this host (RFC 6052 §5.1): it may be
+    /// translated at all, and is not one of this host's own.
+    pub(crate) fn is_acceptable_source(&self, ipv4: Ipv4Addr) -> bool {
+        self.is_translatable(ipv4) && !self.own_ipv4.contains(ipv4)
+    }
+
+    /// Whether an IPv4 address is behind the NAT64.
+    pub(crate) fn is_translatable(&self, ipv4: Ipv4Addr) -> bool {
+        ipv4 != self.clat_ipv4 && is_translatable(ipv4, &self.pref64, self.private_ipv4)
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {

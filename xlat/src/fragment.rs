@@ -28,9 +28,12 @@ enum Header {
 /// The longest datagram that fragments can be reassembled to; beyond it, offsets overflow ("ping of death").
 const MAX_DATAGRAM: usize = 65535;
 
-/// Refuses a fragment that ends beyond the longest possible datagram.
-pub(crate) fn check_end(offset: u16, len: usize) -> Result<(), DropReason> {
-    if usize::from(offset) * 8 + len > MAX_DATAGRAM { Err(DropReason::MalformedHeader) } else { Ok(()) }
+/// Refuses a fragment that ends beyond the longest possible datagram, and one that is not the last and yet does not end
+/// where another could begin (RFC 791 §3.2, RFC 8200 §4.5).
+pub(crate) fn check(offset: u16, more: bool, len: usize) -> Result<(), DropReason> {
+    let ends_beyond = usize::from(offset) * 8 + len > MAX_DATAGRAM;
+    let ends_between = more && (len == 0 || !len.is_multiple_of(8));
+    if ends_beyond || ends_between { Err(DropReason::MalformedFragment) } else { Ok(()) }
 }
 
 impl Fragments {
@@ -109,7 +112,7 @@ impl Fragments {
         }
         out.get_mut(header_len..header_len + len)?.copy_from_slice(piece);
         self.payload.start += len;
-        // Below 8192: `check_end` has refused longer datagrams.
+        // Below 8192: `check` has refused longer datagrams.
         self.offset += (len / 8) as u16;
         Some(header_len + len)
     }

@@ -26,6 +26,7 @@ pub(crate) mod v6 {
     pub(crate) const PARAMETER_PROBLEM: u8 = 4;
     pub(crate) const ECHO_REQUEST: u8 = 128;
     pub(crate) const ECHO_REPLY: u8 = 129;
+    pub(crate) const REDIRECT: u8 = 137;
 
     /// Destination Unreachable: communication with destination administratively prohibited.
     pub(crate) const PROHIBITED: u8 = 1;
@@ -289,9 +290,5 @@ impl Fit {
     pub(crate) const fn length_attribute(&self, word: usize) -> u8 {
         // At most 1232 / 8 or 548 / 4 words.
         if self.extension == 0 { 0 } else { ((self.datagram + self.padding) / word) as u8 }
-    }
-
-    pub(crate) const fn len(&self) -> usize {
-        self.datagram + self.padding + self.extension
     }
 }

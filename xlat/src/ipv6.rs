@@ -5,6 +5,7 @@
 use core::net::Ipv6Addr;
 
 use crate::DropReason;
+use crate::checksum::{self, Sum};
 
 mod field {
     use core::ops::Range;
@@ -22,7 +23,6 @@ pub(crate) mod extension {
     pub(crate) const ROUTING: u8 = 43;
     pub(crate) const FRAGMENT: u8 = 44;
     pub(crate) const AUTHENTICATION: u8 = 51;
-    pub(crate) const NO_NEXT_HEADER: u8 = 59;
     pub(crate) const DESTINATION_OPTIONS: u8 = 60;
     pub(crate) const MOBILITY: u8 = 135;
     pub(crate) const HIP: u8 = 139;
@@ -63,6 +63,11 @@ impl Ipv6Header {
     /// Length of the whole packet, according to the header.
     pub(crate) fn total_len(&self) -> usize {
         Self::LEN + usize::from(self.payload_len)
+    }
+
+    /// The sum of the pseudo-header for an upper layer of `len` bytes (RFC 8200 §8.1).
+    pub(crate) fn pseudo_header(&self, len: u32, protocol: u8) -> Sum {
+        checksum::ipv6_pseudo_header(self.source, self.destination, len, protocol)
     }
 
     /// Writes the header.

@@ -10,7 +10,7 @@ use crate::{reply, v4_to_v6, v6_to_v4};
 #[derive(Debug)]
 pub struct Translator {
     config: Config,
-    /// The next identification of an IPv4 packet that may be fragmented (RFC 7915 §5.1).
+    /// RFC 7915 §5.1, "Fragment Identification generator".
     identification: AtomicU16,
 }
 
@@ -21,7 +21,7 @@ impl Translator {
     /// When the configuration cannot work; see [`ConfigError`].
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
-        Ok(Self { config, identification: AtomicU16::new(0) })
+        Ok(Self { config, identification: AtomicU16::new(1) })
     }
 
     /// Its configuration.
@@ -31,20 +31,28 @@ impl Translator {
     }
 
     /// Translates the IPv4 packet at `packet` of `buf`, which begins at [`crate::HEADROOM`] or later (RFC 7915 §4).
+    ///
+    /// A packet with an offload is at most one super-packet of 65535 bytes; each of its segments is held against the
+    /// MTU. Bytes behind the length that the IP header states are cut off.
     pub fn v4_to_v6(&self, buf: &mut [u8], packet: Range<usize>, offload: Offload, mtu: LinkMtu) -> Verdict {
-        v4_to_v6::translate(&self.config, buf, packet, offload, mtu)
+        v4_to_v6::translate(&self.config, buf, packet, offload, mtu).into()
     }
 
     /// Translates the IPv6 packet at `packet` of `buf`, which begins at [`crate::HEADROOM`] or later (RFC 7915 §5).
+    ///
+    /// As for [`Translator::v4_to_v6`]; jumbograms and super-packets beyond 65535 bytes are dropped.
     pub fn v6_to_v4(&self, buf: &mut [u8], packet: Range<usize>, offload: Offload, mtu: LinkMtu) -> Verdict {
-        let identification = self.identification.fetch_add(1, Ordering::Relaxed);
-        v6_to_v4::translate(&self.config, identification, buf, packet, offload, mtu)
+        v6_to_v4::translate(&self.config, buf, packet, offload, mtu, || self.next_identification()).into()
     }
 
     /// Writes the ICMP error about `original` (the untouched packet) to the start of `out` and returns its length,
-    /// at most [`crate::MAX_REPLY_LEN`]; 0 if `out` is too short.
+    /// at most [`crate::MAX_REPLY_LEN`]; 0 if `out` is too short to quote 8 bytes of transport header.
     #[must_use]
     pub fn write_reply(&self, reply: &Reply, original: &[u8], out: &mut [u8]) -> usize {
-        reply::write(&self.config, reply, original, out)
+        reply::write(&self.config, reply, original, out, || self.next_identification()).unwrap_or(0)
+    }
+
+    fn next_identification(&self) -> u16 {
+        self.identification.fetch_add(1, Ordering::Relaxed)
     }
 }

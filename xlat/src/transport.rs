@@ -1,9 +1,7 @@
 //! Transport checksums that cover the pseudo-header (RFC 7915 §4.5 and §5.5).
 
-use core::net::Ipv6Addr;
-
-use crate::DropReason;
 use crate::checksum::{self, Sum};
+use crate::{DropReason, Offload};
 
 pub(crate) mod protocol {
     pub(crate) const ICMPV4: u8 = 1;
@@ -75,21 +73,6 @@ pub(crate) fn lacks_udp_checksum(protocol: u8, transport: &[u8]) -> bool {
     protocol == protocol::UDP && matches!(transport, [_, _, _, _, _, _, 0, 0, ..])
 }
 
-/// Computes the checksum that a UDP datagram of `len` bytes lacks, for its way over IPv6 (RFC 7915 §4.5).
-pub(crate) fn compute_udp_checksum(datagram: &mut [u8], len: usize, source: Ipv6Addr, destination: Ipv6Addr) {
-    let Some(covered) = datagram.get(..len) else { return };
-    // A UDP length fits 16 bits.
-    let sum =
-        checksum::ipv6_pseudo_header(source, destination, len as u32, protocol::UDP).plus(Sum::of(covered));
-    let value = match sum.checksum() {
-        0 => 0xffff,
-        value => value,
-    };
-    if let Some(field) = datagram.get_mut(6..8) {
-        field.copy_from_slice(&value.to_be_bytes());
-    }
-}
-
 /// The bytes that a whole UDP datagram says it has, if that can be.
 pub(crate) fn udp_len(transport: &[u8]) -> Result<usize, DropReason> {
     match *transport {
@@ -101,24 +84,50 @@ pub(crate) fn udp_len(transport: &[u8]) -> Result<usize, DropReason> {
     }
 }
 
-/// The length of the transport header of a super-packet.
-pub(crate) fn gso_header_len(protocol: u8, transport: &[u8]) -> Result<usize, DropReason> {
-    match protocol {
-        protocol::TCP => {
-            let len = transport.get(12).map_or(0, |byte| usize::from(byte >> 4) * 4);
-            if (20..=transport.len()).contains(&len) { Ok(len) } else { Err(DropReason::MalformedTransport) }
-        }
-        protocol::UDP => Ok(8),
-        _ => Err(DropReason::Offload),
+/// Writes the checksum of a UDP datagram that has none.
+pub(crate) fn compute_udp_checksum(transport: &mut [u8], udp_len: usize, pseudo_header: Sum) {
+    let covered = transport.get(..udp_len).unwrap_or(&[]);
+    let checksum = match pseudo_header.plus(Sum::of(covered)).checksum() {
+        0 => 0xffff,
+        checksum => checksum,
+    };
+    if let Some(field) = transport.get_mut(6..8) {
+        field.copy_from_slice(&checksum.to_be_bytes());
     }
 }
 
+/// Finishes a partial checksum, as fragments cannot be left to a device.
+pub(crate) fn complete_checksum(protocol: u8, transport: &mut [u8]) {
+    if let Some(offset) = checksum_offset(protocol) {
+        // True: `check` has seen to it that the field is there.
+        let _ = checksum::complete(transport, 0, offset);
+    }
+}
+
+/// Refuses offloads that the kernel never asks for: other protocols than TCP and UDP, and fragments.
+#[inline]
+pub(crate) fn check_offload(protocol: u8, is_fragment: bool, offload: Offload) -> Result<(), DropReason> {
+    let possible = matches!(protocol, protocol::TCP | protocol::UDP) && !is_fragment;
+    if offload == Offload::NONE || possible { Ok(()) } else { Err(DropReason::Offload) }
+}
+
+/// The longest segment, transport header included, of a TCP or UDP super-packet.
+#[inline]
+pub(crate) fn segment_len(protocol: u8, transport: &[u8], gso_size: u16) -> usize {
+    let header_len = match (protocol, transport.get(12)) {
+        (protocol::TCP, Some(byte)) => usize::from(byte >> 4) * 4,
+        _ => 8,
+    };
+    transport.len().min(header_len + usize::from(gso_size))
+}
+
 /// An echo message between families: the type changes, and the ICMPv6 pseudo-header comes or goes (RFC 7915 §4.2
-/// and §5.2). `without` and `with` are the pseudo-header sums before and after; a missing one is [`Sum::ZERO`].
-pub(crate) fn translate_echo(message: &mut [u8], new_type: u8, without: Sum, with: Sum) {
+/// and §5.2). `before` and `after` are the sums of the pseudo-header; ICMPv4 has none, that is [`Sum::ZERO`].
+#[inline]
+pub(crate) fn translate_echo(message: &mut [u8], new_type: u8, before: Sum, after: Sum) {
     let [kind, code, rest @ ..] = message else { return };
-    let old = without.plus_word(u16::from_be_bytes([*kind, *code]));
-    let new = with.plus_word(u16::from_be_bytes([new_type, *code]));
+    let old = before.plus_word(u16::from_be_bytes([*kind, *code]));
+    let new = after.plus_word(u16::from_be_bytes([new_type, *code]));
     *kind = new_type;
     if let [high, low, ..] = rest {
         let [new_high, new_low] = checksum::update(u16::from_be_bytes([*high, *low]), old, new).to_be_bytes();

@@ -1,18 +1,15 @@
-//! IPv4 to IPv6 (RFC 7915 §4).
+//! From IPv4 to IPv6: RFC 7915 §4. Outbound, from this host to the NAT64.
 
 use core::ops::Range;
 
-use crate::checksum::{self, Sum};
-use crate::fragment::check_end;
-use crate::icmp::{self, HEADER_LEN as ICMP_LEN};
-use crate::icmp_error;
+use crate::checksum::Sum;
 use crate::ipv4::{self, Ipv4Header};
 use crate::ipv6::{FragmentHeader, Ipv6Header, extension};
+use crate::reply::{Icmpv4Error, Reply};
 use crate::transport::{self, protocol};
-use crate::{
-    AddressClass, Config, DropReason, Fragments, HEADROOM, Icmpv4Error, LinkMtu, MIN_IPV6_MTU, Offload,
-    Reply, Verdict, is_translatable,
-};
+use crate::verdict::Refusal;
+use crate::{AddressClass, Config, DropReason, Fragments, HEADROOM, LinkMtu, Offload, Verdict};
+use crate::{fragment, icmp, icmp_error};
 
 pub(crate) fn translate(
     config: &Config,
@@ -20,209 +17,250 @@ pub(crate) fn translate(
     packet: Range<usize>,
     offload: Offload,
     mtu: LinkMtu,
-) -> Verdict {
-    try_translate(config, buf, packet, offload, mtu).unwrap_or_else(Verdict::Drop)
+) -> Result<Verdict, Refusal> {
+    let mtu = mtu.clamped();
+    let bytes = buf.get(packet.clone()).ok_or(DropReason::NoHeadroom)?;
+    if packet.start < HEADROOM {
+        return Err(DropReason::NoHeadroom.into());
+    }
+    let header = check_header(config, bytes, offload)?;
+    // What follows the packet is link-layer padding.
+    let bytes = bytes.get(..header.total_len).ok_or(DropReason::Truncated)?;
+    let transport = &bytes[header.header_len..];
+
+    // Nobody may be answered beyond this point but the sender of a packet that deserves it.
+    let refuse = |error: Icmpv4Error| {
+        let reply = Reply::V4(error);
+        if may_answer(&header, transport) { Refusal::Reply(reply) } else { Refusal::Drop(reply.reason()) }
+    };
+    let next_header = match header.protocol {
+        protocol::ICMPV4 => protocol::ICMPV6,
+        protocol::IGMP => return Err(DropReason::Igmp.into()),
+        other if is_misleading(other) => return Err(refuse(Icmpv4Error::Prohibited(DropReason::Protocol))),
+        other => other,
+    };
+    if !config.is_translatable(header.destination) {
+        return Err(refuse(Icmpv4Error::Prohibited(DropReason::Ipv4Destination)));
+    }
+    if ipv4::has_unexpired_source_route(&bytes[Ipv4Header::LEN..header.header_len]) {
+        return Err(refuse(Icmpv4Error::SourceRouteFailed));
+    }
+
+    let payload = packet.start + header.header_len..packet.start + header.total_len;
+    let echo = match header.protocol {
+        protocol::ICMPV4 => {
+            check_icmp(&header, offload)?;
+            let kind = *transport.first().ok_or(DropReason::MalformedTransport)?;
+            if icmp::is_v4_error(kind) {
+                return Ok(Verdict::Forward(icmp_error::v4_to_v6(config, buf, &header, payload, mtu)?));
+            }
+            if transport.len() < icmp::HEADER_LEN {
+                return Err(DropReason::MalformedTransport.into());
+            }
+            Some(icmp::query_to_v6(kind).ok_or(DropReason::IcmpType)?)
+        }
+        _ => None,
+    };
+    let checksum = check_transport(config, &header, transport, offload)?;
+    let cut = fit(config, &header, transport, offload, mtu).map_err(refuse)?;
+
+    // From here on the packet changes, and nothing can fail any more.
+    let outer = Ipv6Header {
+        traffic_class: if config.copy_traffic_class { header.tos } else { 0 },
+        // At most 65515.
+        payload_len: payload.len() as u16,
+        next_header,
+        hop_limit: header.ttl,
+        source: config.clat_ipv6,
+        destination: config.pref64.embed(header.destination),
+    };
+    let transport = &mut buf[payload.clone()];
+    if let Some(new_type) = echo {
+        let pseudo_header = outer.pseudo_header(u32::from(outer.payload_len), protocol::ICMPV6);
+        transport::translate_echo(transport, new_type, Sum::ZERO, pseudo_header);
+    } else if header.fragment_offset == 0 {
+        match checksum {
+            ChecksumWork::Update => {
+                let old = Sum::from(header.source).plus(header.destination.into());
+                let new = Sum::from(outer.source).plus(outer.destination.into());
+                transport::update_checksum(header.protocol, transport, offload.partial_checksum, old, new);
+            }
+            ChecksumWork::Compute { udp_len } => {
+                // Never more than 65515 bytes.
+                let pseudo_header = outer.pseudo_header(udp_len as u32, protocol::UDP);
+                transport::compute_udp_checksum(transport, udp_len, pseudo_header);
+            }
+        }
+    }
+    Ok(write_header(buf, &header, outer, payload, offload, cut))
 }
 
-fn try_translate(
-    config: &Config,
-    buf: &mut [u8],
-    packet: Range<usize>,
-    offload: Offload,
-    mtu: LinkMtu,
-) -> Result<Verdict, DropReason> {
-    if packet.start < HEADROOM {
-        return Err(DropReason::NoHeadroom);
+/// What makes a packet none of our business: answered with silence.
+#[inline]
+fn check_header(config: &Config, bytes: &[u8], offload: Offload) -> Result<Ipv4Header, DropReason> {
+    if offload.gso_size != 0 && matches!(bytes, [_, _, 0, 0, ..]) {
+        // "BIG TCP": longer than a total length can say. An IPv6 payload length could not say it either.
+        return Err(DropReason::Jumbogram);
     }
-    let bytes = buf.get(packet.clone()).ok_or(DropReason::NoHeadroom)?;
     let header = Ipv4Header::parse(bytes)?;
-    // What follows the datagram is padding of some link layer.
-    let bytes = bytes.get(..header.total_len).ok_or(DropReason::Truncated)?;
-    let (head, payload) = bytes.split_at(header.header_len);
-    if !ipv4::checksum_is_valid(head) {
+    if header.total_len > bytes.len() {
+        return Err(DropReason::Truncated);
+    }
+    // The IPv6 header has no checksum: damage must be found here (RFC 1812 §5.2.2).
+    if !ipv4::checksum_is_valid(&bytes[..header.header_len]) {
         return Err(DropReason::Ipv4Checksum);
     }
+    // The CLAT is not a hop and does not decrement; a packet that has expired is not sent on all the same.
     if header.ttl == 0 {
         return Err(DropReason::HopLimit);
     }
     if header.source != config.clat_ipv4 {
         return Err(DropReason::Ipv4Source);
     }
-    if header.protocol == protocol::IGMP {
-        return Err(DropReason::Igmp);
-    }
     if matches!(AddressClass::of(header.destination), AddressClass::Multicast | AddressClass::Broadcast) {
         return Err(DropReason::Multicast);
     }
-    let refuse = |error: Icmpv4Error| {
-        let reply = Reply::V4(error);
-        if deserves_error(&header, payload) { Ok(Verdict::Reply(reply)) } else { Err(reply.reason()) }
-    };
-    if !is_translatable(header.destination, &config.pref64, config.private_ipv4) {
-        return refuse(Icmpv4Error::Prohibited(DropReason::Ipv4Destination));
+    if header.is_fragment() {
+        fragment::check(header.fragment_offset, header.more_fragments, header.payload_len())?;
     }
-    // RFC 7915 §4.1: other options are ignored.
-    if ipv4::has_unexpired_source_route(head.get(Ipv4Header::LEN..).unwrap_or(&[])) {
-        return refuse(Icmpv4Error::SourceRouteFailed);
-    }
-    if means_something_else_in_ipv6(header.protocol) {
-        return refuse(Icmpv4Error::Prohibited(DropReason::Protocol));
-    }
-
-    let fragment = header.is_fragment().then_some(FragmentHeader {
-        offset: header.fragment_offset,
-        more: header.more_fragments,
-        identification: u32::from(header.identification),
-    });
-    if let Some(fragment) = fragment {
-        check_fragment(&fragment, payload.len())?;
-        if offload.gso_size != 0 || offload.partial_checksum {
-            return Err(DropReason::Offload);
-        }
-    }
-    let ipv6 = Ipv6Header {
-        traffic_class: if config.copy_traffic_class { header.tos } else { 0 },
-        payload_len: 0,
-        next_header: if header.protocol == protocol::ICMPV4 { protocol::ICMPV6 } else { header.protocol },
-        hop_limit: header.ttl,
-        source: config.clat_ipv6,
-        destination: config.pref64.embed(header.destination),
-    };
-    let transport = packet.start + header.header_len..packet.start + header.total_len;
-
-    if header.protocol == protocol::ICMPV4 {
-        check_icmp(payload, fragment.is_some(), offload)?;
-        if icmp::is_v4_error(payload[0]) {
-            return icmp_error::to_v6(config, buf, ipv6, transport, mtu);
-        }
-        icmp::query_to_v6(payload[0]).ok_or(DropReason::IcmpType)?;
-    } else if header.fragment_offset == 0 {
-        transport::check(header.protocol, payload, fragment.is_none())?;
-        check_offload(header.protocol, offload)?;
-    }
-    let zero_checksum = header.fragment_offset == 0
-        && !offload.partial_checksum
-        && transport::lacks_udp_checksum(header.protocol, payload);
-    if zero_checksum && (fragment.is_some() || !config.compute_udp_checksum) {
-        return Err(DropReason::UdpZeroChecksum);
-    }
-    let udp_len = if zero_checksum { transport::udp_len(payload)? } else { 0 };
-
-    // RFC 7915 §4: does it fit?
-    let fragment_len = if fragment.is_some() { FragmentHeader::LEN } else { 0 };
-    let segment_len = match offload.gso_size {
-        0 => payload.len(),
-        size => transport::gso_header_len(header.protocol, payload)? + usize::from(size).min(payload.len()),
-    };
-    let ipv6_len = Ipv6Header::LEN + fragment_len + segment_len;
-    let link_mtu = mtu.ipv6.max(u32::from(MIN_IPV6_MTU)) as usize;
-    let may_fragment = !header.dont_fragment && offload.gso_size == 0;
-    if !may_fragment && ipv6_len > link_mtu {
-        let fits = link_mtu - (Ipv6Header::LEN - Ipv4Header::LEN) - fragment_len;
-        return refuse(Icmpv4Error::FragmentationNeeded { mtu: u16::try_from(fits).unwrap_or(u16::MAX) });
-    }
-    let fragment_mtu = usize::from(config.lowest_ipv6_mtu).min(link_mtu);
-    let cut = may_fragment && ipv6_len > fragment_mtu;
-
-    // From here on the packet is changed, and nothing can fail any more.
-    let old = Sum::from(header.source).plus(header.destination.into());
-    let new = Sum::from(ipv6.source).plus(ipv6.destination.into());
-    let body = buf.get_mut(transport.clone()).ok_or(DropReason::NoHeadroom)?;
-    if header.protocol == protocol::ICMPV4 {
-        // At most 65515 bytes.
-        let pseudo =
-            checksum::ipv6_pseudo_header(ipv6.source, ipv6.destination, body.len() as u32, protocol::ICMPV6);
-        if let Some(kind) = body.first().copied().and_then(icmp::query_to_v6) {
-            transport::translate_echo(body, kind, Sum::ZERO, pseudo);
-        }
-    } else if zero_checksum {
-        transport::compute_udp_checksum(body, udp_len, ipv6.source, ipv6.destination);
-    } else if header.fragment_offset == 0 {
-        transport::update_checksum(header.protocol, body, offload.partial_checksum, old, new);
-        if cut && offload.partial_checksum {
-            // No device finishes the checksum of fragments.
-            let offset = transport::checksum_offset(header.protocol).ok_or(DropReason::Offload)?;
-            let _ = checksum::complete(body, 0, offset);
-        }
-    }
-    if cut {
-        // RFC 7915 §4.1: the identification of the fragments is that of the IPv4 packet.
-        let whole =
-            FragmentHeader { offset: 0, more: false, identification: u32::from(header.identification) };
-        let fragment = fragment.unwrap_or(whole);
-        let next_header = ipv6.next_header;
-        let header = Ipv6Header { next_header: extension::FRAGMENT, ..ipv6 };
-        return Ok(Verdict::Fragment(Fragments::v6(header, next_header, fragment, transport, fragment_mtu)));
-    }
-    let start = transport.start - Ipv6Header::LEN - fragment_len;
-    let payload_len = (fragment_len + transport.len()) as u16;
-    let out = buf.get_mut(start..transport.start).ok_or(DropReason::NoHeadroom)?;
-    let (first, rest) = out.split_first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
-    match (fragment, rest.first_chunk_mut()) {
-        (Some(fragment), Some(place)) => {
-            Ipv6Header { payload_len, next_header: extension::FRAGMENT, ..ipv6 }.emit(first);
-            fragment.emit(ipv6.next_header, place);
-        }
-        _ => Ipv6Header { payload_len, ..ipv6 }.emit(first),
-    }
-    Ok(Verdict::Forward(start..transport.end))
+    Ok(header)
 }
 
-/// An ICMP error may answer only the first piece of something that is no error itself (RFC 1122 §3.2.2).
-fn deserves_error(header: &Ipv4Header, payload: &[u8]) -> bool {
-    let is_error =
-        header.protocol == protocol::ICMPV4 && payload.first().is_none_or(|kind| icmp::is_v4_error(*kind));
+/// Never an error about an error, nor about a fragment but the first (RFC 1122 §3.2.2, RFC 7915 §4.4). Multicast,
+/// broadcast and sources other than the CLAT have been dropped before.
+fn may_answer(header: &Ipv4Header, transport: &[u8]) -> bool {
+    let is_error = match (header.protocol, transport.first()) {
+        (protocol::ICMPV4, Some(kind)) => icmp::is_v4_error(*kind),
+        (protocol::ICMPV4, None) => true,
+        _ => false,
+    };
     header.fragment_offset == 0 && !is_error
 }
 
-/// Protocol numbers that an IPv6 host takes for extension headers, and ICMPv6, which no IPv4 host sends.
-///
-/// ESP (50) is an extension header in name only: it passes, as RFC 7915 §4.5 wants of IPsec. The Authentication
-/// Header covers the addresses and cannot survive.
-const fn means_something_else_in_ipv6(number: u8) -> bool {
+/// Protocol numbers that an IPv6 host would read as extension headers, or as ICMPv6 without a valid checksum.
+const fn is_misleading(protocol: u8) -> bool {
     matches!(
-        number,
+        protocol,
         extension::HOP_BY_HOP
             | extension::ROUTING
             | extension::FRAGMENT
-            | extension::AUTHENTICATION
-            | protocol::ICMPV6
-            | extension::NO_NEXT_HEADER
             | extension::DESTINATION_OPTIONS
             | extension::MOBILITY
             | extension::HIP
             | extension::SHIM6
+            | protocol::ICMPV6
     )
 }
 
-/// A fragment that is not the last one carries a multiple of 8 bytes (RFC 791); none ends beyond 65535.
-pub(crate) fn check_fragment(fragment: &FragmentHeader, len: usize) -> Result<(), DropReason> {
-    if fragment.more && (len == 0 || !len.is_multiple_of(8)) {
-        return Err(DropReason::MalformedHeader);
+/// ICMPv6 needs the length of the whole message for its checksum, so fragments cannot be translated (RFC 7915 §1.2).
+fn check_icmp(header: &Ipv4Header, offload: Offload) -> Result<(), DropReason> {
+    if header.is_fragment() {
+        return Err(DropReason::FragmentedIcmp);
     }
-    check_end(fragment.offset, len)
-}
-
-/// What both ICMP versions have in common: no fragments (RFC 7915 §1.2), no offloads, a whole header.
-pub(crate) fn check_icmp(message: &[u8], fragmented: bool, offload: Offload) -> Result<(), DropReason> {
-    if fragmented {
-        Err(DropReason::FragmentedIcmp)
-    } else if offload != Offload::NONE {
-        Err(DropReason::Offload)
-    } else if message.len() < ICMP_LEN {
-        Err(DropReason::MalformedTransport)
-    } else {
-        Ok(())
-    }
-}
-
-/// Offloads exist for TCP and UDP (and checksums of what is laid out like them).
-pub(crate) fn check_offload(number: u8, offload: Offload) -> Result<(), DropReason> {
-    let segmented = matches!(number, protocol::TCP | protocol::UDP);
-    if (offload.gso_size != 0 && !segmented)
-        || (offload.partial_checksum && transport::checksum_offset(number).is_none())
-    {
+    if offload != Offload::NONE {
         return Err(DropReason::Offload);
     }
     Ok(())
+}
+
+/// What the transport checksum needs.
+enum ChecksumWork {
+    Update,
+    Compute { udp_len: usize },
+}
+
+#[inline]
+fn check_transport(
+    config: &Config,
+    header: &Ipv4Header,
+    transport: &[u8],
+    offload: Offload,
+) -> Result<ChecksumWork, DropReason> {
+    transport::check_offload(header.protocol, header.is_fragment(), offload)?;
+    if header.fragment_offset != 0 {
+        return Ok(ChecksumWork::Update);
+    }
+    transport::check(header.protocol, transport, !header.more_fragments)?;
+    if offload.partial_checksum || !transport::lacks_udp_checksum(header.protocol, transport) {
+        return Ok(ChecksumWork::Update);
+    }
+    // RFC 7915 §4.5: a checksum can be computed only over the whole datagram, and only one datagram at a time.
+    if header.more_fragments || !config.compute_udp_checksum {
+        return Err(DropReason::UdpZeroChecksum);
+    }
+    if offload.gso_size != 0 {
+        return Err(DropReason::Offload);
+    }
+    Ok(ChecksumWork::Compute { udp_len: transport::udp_len(transport)? })
+}
+
+/// RFC 7915 §4.1: what DF and the lengths ask for. `Some` is the length to cut the packet to.
+#[inline]
+fn fit(
+    config: &Config,
+    header: &Ipv4Header,
+    transport: &[u8],
+    offload: Offload,
+    mtu: LinkMtu,
+) -> Result<Option<usize>, Icmpv4Error> {
+    let fragment_header = if header.is_fragment() { FragmentHeader::LEN } else { 0 };
+    let len = Ipv6Header::LEN + fragment_header + transport.len();
+    let link = mtu.ipv6 as usize;
+    let too_big = Icmpv4Error::FragmentationNeeded {
+        mtu: u16::try_from(link - Ipv6Header::LEN + Ipv4Header::LEN - fragment_header).unwrap_or(u16::MAX),
+    };
+    if offload.gso_size != 0 {
+        // The device cuts a super-packet into segments, so each segment must fit. One that does not cannot be cut
+        // into fragments here, so its sender hears of it even if it has not set DF; that sender is this host.
+        let segment = transport::segment_len(header.protocol, transport, offload.gso_size);
+        return if Ipv6Header::LEN + segment > link { Err(too_big) } else { Ok(None) };
+    }
+    if header.dont_fragment {
+        return if len > link { Err(too_big) } else { Ok(None) };
+    }
+    let limit = link.min(usize::from(config.lowest_ipv6_mtu));
+    Ok((len > limit).then_some(limit))
+}
+
+/// Writes the IPv6 header, and the Fragment header if the packet was a fragment, in front of the payload.
+#[inline]
+fn write_header(
+    buf: &mut [u8],
+    header: &Ipv4Header,
+    outer: Ipv6Header,
+    payload: Range<usize>,
+    offload: Offload,
+    cut: Option<usize>,
+) -> Verdict {
+    let fragment = FragmentHeader {
+        offset: header.fragment_offset,
+        more: header.more_fragments,
+        identification: u32::from(header.identification),
+    };
+    if let Some(mtu) = cut {
+        if offload.partial_checksum {
+            transport::complete_checksum(outer.next_header, &mut buf[payload.clone()]);
+        }
+        let whole = Ipv6Header { next_header: extension::FRAGMENT, ..outer };
+        return Verdict::Fragment(Fragments::v6(whole, outer.next_header, fragment, payload, mtu));
+    }
+    let front = &mut buf[..payload.start];
+    if !header.is_fragment() {
+        let start = front.len() - Ipv6Header::LEN;
+        if let Some(out) = front.last_chunk_mut() {
+            outer.emit(out);
+        }
+        return Verdict::Forward(start..payload.end);
+    }
+    if let Some(out) = front.last_chunk_mut() {
+        fragment.emit(outer.next_header, out);
+    }
+    let front_len = front.len() - FragmentHeader::LEN;
+    let start = front_len - Ipv6Header::LEN;
+    if let Some(out) = front[..front_len].last_chunk_mut() {
+        // A fragment ends below 65536 (`fragment::check`) and begins with at least 20 bytes less.
+        let payload_len = (FragmentHeader::LEN + payload.len()) as u16;
+        Ipv6Header { payload_len, next_header: extension::FRAGMENT, ..outer }.emit(out);
+    }
+    Verdict::Forward(start..payload.end)
 }

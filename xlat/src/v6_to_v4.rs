@@ -1,213 +1,265 @@
-//! IPv6 to IPv4 (RFC 7915 §5).
+//! From IPv6 to IPv4: RFC 7915 §5. Inbound, from the NAT64 (or a router on the way to it) to this host.
 
-use core::net::Ipv6Addr;
+use core::net::Ipv4Addr;
 use core::ops::Range;
 
-use crate::checksum::{self, Sum};
-use crate::icmp;
-use crate::icmp_error;
+use crate::checksum::Sum;
 use crate::ipv4::Ipv4Header;
-use crate::ipv6::{self, FragmentHeader, Ipv6Header, UpperLayer, extension};
+use crate::ipv6::{self, Ipv6Header, UpperLayer, extension};
+use crate::reply::{Icmpv6Error, Reply};
 use crate::transport::{self, protocol};
-use crate::v4_to_v6::{check_fragment, check_icmp, check_offload};
-use crate::{
-    Config, DUMMY_IPV4, DropReason, Fragments, HEADROOM, Icmpv6Error, LinkMtu, MIN_IPV4_MTU, MIN_IPV6_MTU,
-    Offload, Reply, Verdict, is_translatable,
-};
+use crate::verdict::Refusal;
+use crate::{AddressClass, Config, DUMMY_IPV4, DropReason, Fragments, HEADROOM, LinkMtu, MIN_IPV6_MTU};
+use crate::{Offload, Verdict};
+use crate::{fragment, icmp, icmp_error};
 
-/// Packets of up to this many bytes may be fragmented on their way, longer ones not (RFC 7915 §5.1): what fits
-/// the smallest IPv6 MTU gains nothing from path MTU discovery.
-pub(crate) const LONGEST_WITHOUT_DF: usize = 1260;
+/// IPv4 packets up to this length are sent without DF (RFC 7915 §5.1): 1280 minus the difference of the headers.
+pub(crate) const MAX_LEN_WITHOUT_DF: usize = 1260;
 
 pub(crate) fn translate(
     config: &Config,
-    identification: u16,
     buf: &mut [u8],
     packet: Range<usize>,
     offload: Offload,
     mtu: LinkMtu,
-) -> Verdict {
-    try_translate(config, identification, buf, packet, offload, mtu).unwrap_or_else(Verdict::Drop)
+    identification: impl FnOnce() -> u16,
+) -> Result<Verdict, Refusal> {
+    let mtu = mtu.clamped();
+    let bytes = buf.get(packet.clone()).ok_or(DropReason::NoHeadroom)?;
+    if packet.start < HEADROOM {
+        return Err(DropReason::NoHeadroom.into());
+    }
+    let header = check_header(config, bytes, offload)?;
+    // What follows the packet is link-layer padding.
+    let bytes = bytes.get(..header.total_len()).ok_or(DropReason::Truncated)?;
+    let upper = ipv6::upper_layer(&header, bytes)?;
+    let transport = &bytes[upper.offset..];
+    let source = source(config, &header, &upper, transport)?;
+
+    // Nobody may be answered beyond this point but the sender of a packet that deserves it.
+    let refuse = |error: Icmpv6Error| {
+        let reply = Reply::V6(error);
+        if may_answer(&upper, transport, error) {
+            Refusal::Reply(reply)
+        } else {
+            Refusal::Drop(reply.reason())
+        }
+    };
+    if let Some(segments_left) = upper.segments_left {
+        // Well below 65536.
+        return Err(refuse(Icmpv6Error::ParameterProblem { pointer: segments_left as u32 }));
+    }
+    let ipv4_protocol = match upper.protocol {
+        protocol::ICMPV6 => protocol::ICMPV4,
+        // Would become ICMPv4 that nobody has checked.
+        protocol::ICMPV4 => return Err(refuse(Icmpv6Error::Prohibited(DropReason::Protocol))),
+        protocol::IGMP => return Err(DropReason::Igmp.into()),
+        other => other,
+    };
+
+    let payload = packet.start + upper.offset..packet.start + header.total_len();
+    let fragment = upper.fragment.filter(|fragment| !fragment.is_atomic());
+    let is_first = fragment.is_none_or(|fragment| fragment.offset == 0);
+    if let Some(fragment) = fragment {
+        fragment::check(fragment.offset, fragment.more, payload.len())?;
+    }
+    let mut outer = Ipv4Header {
+        header_len: Ipv4Header::LEN,
+        total_len: Ipv4Header::LEN + payload.len(),
+        tos: if config.copy_traffic_class { header.traffic_class } else { 0 },
+        identification: 0,
+        dont_fragment: false,
+        more_fragments: fragment.is_some_and(|fragment| fragment.more),
+        fragment_offset: fragment.map_or(0, |fragment| fragment.offset),
+        ttl: header.hop_limit,
+        protocol: ipv4_protocol,
+        source,
+        destination: config.clat_ipv4,
+    };
+    let echo = match upper.protocol {
+        protocol::ICMPV6 => {
+            check_icmp(&outer, offload)?;
+            let kind = *transport.first().ok_or(DropReason::MalformedTransport)?;
+            if icmp::is_v6_error(kind) {
+                let forward =
+                    icmp_error::v6_to_v4(config, buf, &header, outer, payload, mtu, identification)?;
+                return Ok(Verdict::Forward(forward));
+            }
+            if transport.len() < icmp::HEADER_LEN {
+                return Err(DropReason::MalformedTransport.into());
+            }
+            Some(icmp::query_to_v4(kind).ok_or(DropReason::IcmpType)?)
+        }
+        _ => None,
+    };
+    transport::check_offload(upper.protocol, fragment.is_some(), offload)?;
+    if is_first {
+        transport::check(upper.protocol, transport, fragment.is_none())?;
+    }
+    let size = fit(&outer, &header, &upper, transport, offload, mtu)?.map_err(refuse)?;
+
+    // From here on the packet changes, and nothing can fail any more.
+    let transport = &mut buf[payload.clone()];
+    if let Some(new_type) = echo {
+        // At most 65515.
+        let pseudo_header = header.pseudo_header(payload.len() as u32, protocol::ICMPV6);
+        transport::translate_echo(transport, new_type, pseudo_header, Sum::ZERO);
+    } else if is_first {
+        let old = Sum::from(header.source).plus(header.destination.into());
+        let new = Sum::from(outer.source).plus(outer.destination.into());
+        transport::update_checksum(upper.protocol, transport, offload.partial_checksum, old, new);
+    }
+    outer.identification = match upper.fragment {
+        // RFC 7915 §5.1.1: the low-order 16 bits.
+        Some(fragment) => fragment.identification as u16,
+        None => identification(),
+    };
+    match size {
+        Size::Cut(mtu) => {
+            if offload.partial_checksum {
+                transport::complete_checksum(upper.protocol, &mut buf[payload.clone()]);
+            }
+            Ok(Verdict::Fragment(Fragments::v4(outer, payload, mtu)))
+        }
+        Size::Fits { dont_fragment } => {
+            outer.dont_fragment = dont_fragment;
+            let start = payload.start - Ipv4Header::LEN;
+            if let Some(out) = buf[..payload.start].last_chunk_mut() {
+                outer.emit(out);
+            }
+            Ok(Verdict::Forward(start..payload.end))
+        }
+    }
 }
 
-fn try_translate(
-    config: &Config,
-    identification: u16,
-    buf: &mut [u8],
-    packet: Range<usize>,
-    offload: Offload,
-    mtu: LinkMtu,
-) -> Result<Verdict, DropReason> {
-    if packet.start < HEADROOM {
-        return Err(DropReason::NoHeadroom);
-    }
-    let bytes = buf.get(packet.clone()).ok_or(DropReason::NoHeadroom)?;
+/// What makes a packet none of our business: answered with silence.
+#[inline]
+fn check_header(config: &Config, bytes: &[u8], offload: Offload) -> Result<Ipv6Header, DropReason> {
     let header = Ipv6Header::parse(bytes)?;
-    // Jumbograms (RFC 2675) and super-packets beyond 64 KiB say 0.
-    if header.payload_len == 0 && bytes.len() > Ipv6Header::LEN + usize::from(u16::MAX) {
+    let jumbo = header.next_header == extension::HOP_BY_HOP || offload.gso_size != 0;
+    if header.payload_len == 0 && jumbo && bytes.len() > Ipv6Header::LEN {
+        // A jumbo payload option (RFC 2675) or "BIG TCP": longer than an IPv4 packet can be.
         return Err(DropReason::Jumbogram);
     }
-    let bytes = bytes.get(..header.total_len()).ok_or(DropReason::Truncated)?;
-    if header.hop_limit == 0 {
-        return Err(DropReason::HopLimit);
-    }
-    if header.destination.is_multicast() {
-        return Err(DropReason::Multicast);
+    if header.total_len() > bytes.len() {
+        return Err(DropReason::Truncated);
     }
     if header.destination != config.clat_ipv6 {
         return Err(DropReason::Ipv6Destination);
     }
-    let upper = ipv6::upper_layer(&header, bytes)?;
-    let payload = bytes.get(upper.offset..).ok_or(DropReason::Truncated)?;
-    let icmp_error = upper.protocol == protocol::ICMPV6
-        && upper.fragment.is_none()
-        && payload.first().is_some_and(|kind| icmp::is_v6_error(*kind));
-    let source = match config.pref64.extract(header.source) {
-        Some(embedded) => {
-            let own = embedded == config.clat_ipv4 || config.own_ipv4.contains(embedded);
-            if own || !is_translatable(embedded, &config.pref64, config.private_ipv4) {
-                return Err(DropReason::EmbeddedSource);
-            }
-            embedded
-        }
-        // A router on the way has no IPv4 address; without its errors there is neither path MTU discovery nor
-        // traceroute (RFC 7915 §5.1, RFC 6791, draft-ietf-v6ops-icmpext-xlat-v6only-source).
-        None if icmp_error && is_router_address(header.source) => DUMMY_IPV4,
-        None => return Err(DropReason::Ipv6Source),
-    };
-    let refuse = |error: Icmpv6Error| {
-        let reply = Reply::V6(error);
-        let first = upper.fragment.is_none_or(|fragment| fragment.offset == 0);
-        if first && !icmp_error { Ok(Verdict::Reply(reply)) } else { Err(reply.reason()) }
-    };
-    // RFC 7915 §5.1: routing headers that still lead elsewhere.
-    if let Some(pointer) = upper.segments_left {
-        return refuse(Icmpv6Error::ParameterProblem { pointer: pointer as u32 });
+    // The CLAT is not a hop and does not decrement; a packet that has expired is not sent on all the same.
+    if header.hop_limit == 0 {
+        return Err(DropReason::HopLimit);
     }
-    if means_something_else_in_ipv4(upper.protocol) {
-        return Err(DropReason::Protocol);
-    }
-    if let Some(fragment) = &upper.fragment {
-        check_fragment(fragment, payload.len())?;
-        if offload.gso_size != 0 || offload.partial_checksum {
-            return Err(DropReason::Offload);
-        }
-    }
-    // A whole packet with a needless Fragment header is whole (RFC 6946).
-    let piece = upper.fragment.filter(|fragment| !fragment.is_atomic());
-    let first = piece.is_none_or(|fragment| fragment.offset == 0);
-    let transport = packet.start + upper.offset..packet.start + bytes.len();
-
-    if upper.protocol == protocol::ICMPV6 {
-        check_icmp(payload, piece.is_some(), offload)?;
-        if icmp::is_v6_error(payload[0]) {
-            return icmp_error::to_v4(config, buf, &header, source, transport, mtu);
-        }
-        icmp::query_to_v4(payload[0]).ok_or(DropReason::IcmpType)?;
-    } else if first {
-        transport::check(upper.protocol, payload, piece.is_none())?;
-        check_offload(upper.protocol, offload)?;
-    }
-
-    // RFC 7915 §5.1 and §5.1.1: does it fit, and may it be cut?
-    let segment_len = match offload.gso_size {
-        0 => payload.len(),
-        size => transport::gso_header_len(upper.protocol, payload)? + usize::from(size).min(payload.len()),
-    };
-    let ipv4_len = Ipv4Header::LEN + segment_len;
-    let link_mtu = mtu.ipv4.max(u32::from(MIN_IPV4_MTU)) as usize;
-    let ipv4 = ipv4_header(config, &header, &upper, source, identification, segment_len, payload.len())?;
-    let may_fragment = !ipv4.dont_fragment && offload.gso_size == 0;
-    if ipv4_len > link_mtu && !may_fragment {
-        let fits = mtu.ipv4.saturating_add(20).max(u32::from(MIN_IPV6_MTU));
-        return refuse(Icmpv6Error::PacketTooBig { mtu: fits });
-    }
-
-    // From here on the packet is changed, and nothing can fail any more.
-    let old = Sum::from(header.source).plus(header.destination.into());
-    let new = Sum::from(ipv4.source).plus(ipv4.destination.into());
-    let cut = ipv4_len > link_mtu;
-    let body = buf.get_mut(transport.clone()).ok_or(DropReason::NoHeadroom)?;
-    if upper.protocol == protocol::ICMPV6 {
-        // At most 65535 bytes.
-        let length = body.len() as u32;
-        let pseudo =
-            checksum::ipv6_pseudo_header(header.source, header.destination, length, protocol::ICMPV6);
-        if let Some(kind) = body.first().copied().and_then(icmp::query_to_v4) {
-            transport::translate_echo(body, kind, pseudo, Sum::ZERO);
-        }
-    } else if first {
-        transport::update_checksum(upper.protocol, body, offload.partial_checksum, old, new);
-        if cut && offload.partial_checksum {
-            // No device finishes the checksum of fragments.
-            let offset = transport::checksum_offset(upper.protocol).ok_or(DropReason::Offload)?;
-            let _ = checksum::complete(body, 0, offset);
-        }
-    }
-    if cut {
-        return Ok(Verdict::Fragment(Fragments::v4(ipv4, transport, link_mtu)));
-    }
-    let start = transport.start - Ipv4Header::LEN;
-    let out = buf.get_mut(start..transport.start).ok_or(DropReason::NoHeadroom)?;
-    ipv4.emit(out.first_chunk_mut().ok_or(DropReason::NoHeadroom)?);
-    Ok(Verdict::Forward(start..transport.end))
+    Ok(header)
 }
 
-/// The IPv4 header of a whole packet or of a fragment (RFC 7915 §5.1, §5.1.1).
-fn ipv4_header(
+/// The IPv4 source, or why there is none.
+///
+/// An ICMPv6 error may come from any router: one without an IPv4 address appears as 192.0.0.8, so that traceroute and
+/// path MTU discovery work (RFC 6791 §3.2). So does, under a provider's prefix, an IPv4 router with a private
+/// address, which by itself must not appear here (RFC 6052 §5.1). Under the Well-Known Prefix it is dropped
+/// (RFC 6052 §3.1).
+#[inline]
+fn source(
     config: &Config,
     header: &Ipv6Header,
     upper: &UpperLayer,
-    source: core::net::Ipv4Addr,
-    identification: u16,
-    segment_len: usize,
-    payload_len: usize,
-) -> Result<Ipv4Header, DropReason> {
-    let total_len = Ipv4Header::LEN + payload_len;
-    if total_len > usize::from(u16::MAX) {
-        return Err(DropReason::Jumbogram);
+    transport: &[u8],
+) -> Result<Ipv4Addr, DropReason> {
+    let is_error = || {
+        upper.protocol == protocol::ICMPV6 && transport.first().is_some_and(|kind| icmp::is_v6_error(*kind))
+    };
+    match config.pref64.extract(header.source) {
+        Some(ipv4) if config.is_acceptable_source(ipv4) => Ok(ipv4),
+        Some(ipv4)
+            if AddressClass::of(ipv4) == AddressClass::Private
+                && !config.pref64.is_well_known()
+                && is_error() =>
+        {
+            Ok(DUMMY_IPV4)
+        }
+        Some(_) => Err(DropReason::EmbeddedSource),
+        None => {
+            let source = header.source;
+            let illegal = source.is_unspecified()
+                || source.is_loopback()
+                || source.is_multicast()
+                || source.to_ipv4_mapped().is_some()
+                || source == config.clat_ipv6;
+            if is_error() && !illegal { Ok(DUMMY_IPV4) } else { Err(DropReason::Ipv6Source) }
+        }
     }
-    let fragment = upper.fragment.unwrap_or(FragmentHeader { offset: 0, more: false, identification: 0 });
-    let dont_fragment = upper.fragment.is_none() && Ipv4Header::LEN + segment_len > LONGEST_WITHOUT_DF;
-    Ok(Ipv4Header {
-        header_len: Ipv4Header::LEN,
-        total_len,
-        tos: if config.copy_traffic_class { header.traffic_class } else { 0 },
-        identification: match upper.fragment {
-            // The low-order 16 bits.
-            Some(fragment) => fragment.identification as u16,
-            None if dont_fragment => 0,
-            None => identification,
-        },
-        dont_fragment,
-        more_fragments: fragment.more,
-        fragment_offset: fragment.offset,
-        ttl: header.hop_limit,
-        protocol: if upper.protocol == protocol::ICMPV6 { protocol::ICMPV4 } else { upper.protocol },
-        source,
-        destination: config.clat_ipv4,
-    })
 }
 
-/// Whether an ICMPv6 error may come from there.
-fn is_router_address(source: Ipv6Addr) -> bool {
-    !(source.is_unspecified()
-        || source.is_loopback()
-        || source.is_multicast()
-        || source.to_ipv4_mapped().is_some())
+/// Never an error about an error, a redirect, or a fragment but the first (RFC 4443 §2.4 e); a prohibition never about
+/// any ICMPv6 message (RFC 7915 §5.4). Multicast and other destinations than the CLAT have been dropped before, as
+/// have sources that are not a single host behind the NAT64.
+fn may_answer(upper: &UpperLayer, transport: &[u8], error: Icmpv6Error) -> bool {
+    let is_first = upper.fragment.is_none_or(|fragment| fragment.offset == 0);
+    if upper.protocol != protocol::ICMPV6 {
+        return is_first;
+    }
+    let is_informational =
+        transport.first().is_some_and(|kind| !icmp::is_v6_error(*kind) && *kind != icmp::v6::REDIRECT);
+    is_first && is_informational && !matches!(error, Icmpv6Error::Prohibited(_))
 }
 
-/// Next headers that have no meaning, or another one, in IPv4. The Authentication Header covers the addresses and
-/// cannot survive.
-const fn means_something_else_in_ipv4(number: u8) -> bool {
-    matches!(
-        number,
-        protocol::ICMPV4
-            | protocol::IGMP
-            | extension::AUTHENTICATION
-            | extension::NO_NEXT_HEADER
-            | extension::MOBILITY
-            | extension::HIP
-            | extension::SHIM6
-    )
+/// ICMPv6 covers the length of the whole message with its checksum, so fragments cannot be translated (RFC 7915 §1.2).
+fn check_icmp(outer: &Ipv4Header, offload: Offload) -> Result<(), DropReason> {
+    if outer.is_fragment() {
+        return Err(DropReason::FragmentedIcmp);
+    }
+    if offload != Offload::NONE {
+        return Err(DropReason::Offload);
+    }
+    Ok(())
+}
+
+/// What the lengths ask for.
+enum Size {
+    Fits { dont_fragment: bool },
+    Cut(usize),
+}
+
+/// RFC 7915 §1.4, §5.1 and §5.1.1. The inner error is for the sender, the outer one for nobody.
+#[inline]
+fn fit(
+    outer: &Ipv4Header,
+    header: &Ipv6Header,
+    upper: &UpperLayer,
+    transport: &[u8],
+    offload: Offload,
+    mtu: LinkMtu,
+) -> Result<Result<Size, Icmpv6Error>, DropReason> {
+    // Longer than an IPv4 packet can be is longer than any link.
+    let link = mtu.ipv4.min(u32::from(u16::MAX));
+    let too_big = Icmpv6Error::PacketTooBig { mtu: (link + 20).max(u32::from(MIN_IPV6_MTU)) };
+    let link = link as usize;
+    if offload.gso_size != 0 {
+        if outer.total_len > usize::from(u16::MAX) {
+            return Err(DropReason::Jumbogram);
+        }
+        let segment = transport::segment_len(upper.protocol, transport, offload.gso_size);
+        let segment_v4 = Ipv4Header::LEN + segment;
+        // A segment of up to 1280 bytes of IPv6 cannot be refused and, being part of a super-packet, not be cut
+        // here. It passes: it can exceed the link only where somebody has set an MTU below 1260.
+        if segment_v4 > link && Ipv6Header::LEN + segment > usize::from(MIN_IPV6_MTU) {
+            return Ok(Err(too_big));
+        }
+        return Ok(Ok(Size::Fits {
+            dont_fragment: upper.fragment.is_none() && segment_v4 > MAX_LEN_WITHOUT_DF,
+        }));
+    }
+    if outer.total_len <= link {
+        return Ok(Ok(Size::Fits {
+            dont_fragment: upper.fragment.is_none() && outer.total_len > MAX_LEN_WITHOUT_DF,
+        }));
+    }
+    // RFC 7915 §5.1.1: what was up to 1280 bytes must be cut, as its sender cannot send less; what was a fragment has
+    // DF cleared and may be cut by any router, so also by this one.
+    if upper.fragment.is_some() || header.total_len() <= usize::from(MIN_IPV6_MTU) {
+        return Ok(Ok(Size::Cut(link)));
+    }
+    Ok(Err(too_big))
 }

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::ops::Range;
 
-use crate::{Fragments, Reply};
+use crate::{Fragments, MIN_IPV4_MTU, MIN_IPV6_MTU, Reply};
 
 /// Free bytes that the caller must leave in front of a packet.
 ///
@@ -58,6 +58,36 @@ pub enum Verdict {
     Reply(Reply),
     /// Not translated, silently. The packet is as it was.
     Drop(DropReason),
+}
+
+/// A packet that is not translated, on its way to becoming a [`Verdict`] by way of `?`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Reply(Reply),
+    Drop(DropReason),
+}
+
+impl From<DropReason> for Refusal {
+    fn from(reason: DropReason) -> Self {
+        Self::Drop(reason)
+    }
+}
+
+impl From<Result<Self, Refusal>> for Verdict {
+    fn from(result: Result<Self, Refusal>) -> Self {
+        match result {
+            Ok(verdict) => verdict,
+            Err(Refusal::Reply(reply)) => Self::Reply(reply),
+            Err(Refusal::Drop(reason)) => Self::Drop(reason),
+        }
+    }
+}
+
+impl LinkMtu {
+    /// No less than what every link of the family carries.
+    pub(crate) fn clamped(self) -> Self {
+        Self { ipv4: self.ipv4.max(u32::from(MIN_IPV4_MTU)), ipv6: self.ipv6.max(u32::from(MIN_IPV6_MTU)) }
+    }
 }
 
 /// Declares the reasons once: variant, name for people and counters, explanation.
@@ -116,6 +146,8 @@ drop_reasons! {
     FragmentedExtension = "fragmented-extension-header",
     /// IGMP is single-hop.
     Igmp = "igmp",
+    /// A fragment that ends beyond 65535 bytes, or that is not the last and not a multiple of 8 bytes long.
+    MalformedFragment = "malformed-fragment",
     /// An ICMP message that RFC 7915 §4.2 and §5.2 have no row for.
     IcmpType = "untranslatable-icmp",
     /// ICMP in fragments (RFC 7915 §1.2).
