@@ -1,3 +1,4 @@
 //! How packets get through the host.
 
+pub mod bpf;
 pub mod tun;

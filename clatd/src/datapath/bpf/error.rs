@@ -1,0 +1,87 @@
+//! Why the fast path cannot be had.
+
+use aya::maps::MapError;
+use aya::programs::ProgramError;
+use aya::programs::tc::TcError;
+use nix::errno::Errno;
+
+/// Why the fast path cannot be had. Every message names the call that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FastPathError {
+    /// An interface is gone.
+    #[error("cannot find the interface with index {index}: if_indextoname: {source}")]
+    NoInterface {
+        /// Its index.
+        index: u32,
+        /// The reason.
+        source: Errno,
+    },
+    /// Maps cannot be created.
+    #[error("cannot load the eBPF object: {}", chain(.0))]
+    Load(Box<aya::EbpfError>),
+    /// The verifier, or a missing capability.
+    #[error("cannot load the eBPF program {program}: {} (needs CAP_BPF and CAP_NET_ADMIN)", chain(.source))]
+    Verify {
+        /// The program.
+        program: &'static str,
+        /// The reason.
+        source: Box<ProgramError>,
+    },
+    /// An attachment is refused.
+    #[error("cannot attach the eBPF program {program} to {interface}: {}", chain(.source))]
+    Attach {
+        /// The program.
+        program: &'static str,
+        /// The interface.
+        interface: String,
+        /// The reason.
+        source: Box<ProgramError>,
+    },
+    /// No clsact qdisc.
+    #[error("cannot add a clsact qdisc to {interface}: {}", chain(.source))]
+    Qdisc {
+        /// The interface.
+        interface: String,
+        /// The reason.
+        source: TcError,
+    },
+    /// A map cannot be read or written.
+    #[error("cannot access the eBPF map {map}: {}", chain(.source))]
+    Map {
+        /// The map.
+        map: &'static str,
+        /// The reason.
+        source: MapError,
+    },
+    /// The object lacks a part; a build gone wrong.
+    #[error("the eBPF object has no {0}")]
+    Object(&'static str),
+    /// The change is too large for a running fast path.
+    #[error("the device, the uplink or the mode has changed: attach anew")]
+    NeedsAttach,
+}
+
+impl FastPathError {
+    pub(super) fn map(map: &'static str) -> impl Fn(MapError) -> Self {
+        move |source| Self::Map { map, source }
+    }
+}
+
+/// An error with its causes on one line; the verifier's log is left to the debug output.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = first_line(&error.to_string());
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = first_line(&cause.to_string());
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}

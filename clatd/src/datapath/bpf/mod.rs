@@ -1,0 +1,397 @@
+//! The kernel fast path: eBPF programs (`clatd/bpf/`) on the CLAT's device and on the uplink.
+//!
+//! ```text
+//! attach(Params) ─► load (verify, JIT) ─► configure (a map) ─► uplink ingress, clat ingress, uplink egress, clat egress
+//! update(Params) ─► configure                                   Drop ─► detach
+//! ```
+//!
+//! With TCX (Linux 6.6) the attachments are links that the kernel undoes when this process dies, however it dies. Before
+//! that they are filters on a `clsact` qdisc, which stay after a `kill -9`; [`FastPath::attach`] removes such leftovers.
+//! Needs CAP_NET_ADMIN and CAP_BPF.
+
+mod counters;
+mod error;
+mod layout;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::programs::links::LinkOrder;
+use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle, qdisc_add_clsact, qdisc_detach_program};
+use aya::programs::{SchedClassifier, TcAttachType};
+use aya::{Ebpf, EbpfLoader};
+use nix::errno::Errno;
+use xlat::Pref64;
+
+pub use counters::{Class, Count, Event, FastCounters, Way};
+pub use error::FastPathError;
+pub use layout::{Flow, Owner};
+
+use layout::{ConfigBytes, CounterWords, FlowBytes, FlowKeyBytes};
+
+/// The object, compiled by `build.rs`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/clat.bpf.o"));
+
+/// The same with entry points that BPF_PROG_TEST_RUN can feed.
+#[doc(hidden)]
+pub static TEST_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/clat-test.bpf.o"));
+
+/// Priority and handle of our filters where there are no links: recognisable in `tc filter show`.
+const FILTER_PRIORITY: u16 = 0x6434;
+const FILTER_HANDLE: TcHandle = TcHandle::new(0, 0x6434);
+
+/// What the uplink puts in front of an IP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    /// An Ethernet header. `mac` answers neighbour solicitations for a dedicated address.
+    Ethernet {
+        /// The uplink's link-layer address.
+        mac: [u8; 6],
+    },
+    /// Nothing: TUN, WireGuard, PPP, mobile modems.
+    RawIp,
+}
+
+impl LinkKind {
+    /// From the link's hardware type (`ARPHRD_*`, as rtnetlink has it) and address; `None` for what the fast path does
+    /// not know.
+    pub fn from_hardware_type(hardware_type: u16, address: &[u8]) -> Option<Self> {
+        const ETHER: u16 = 1;
+        const PPP: u16 = 512;
+        const RAWIP: u16 = 519;
+        const NONE: u16 = 0xfffe;
+        match hardware_type {
+            ETHER => Some(Self::Ethernet { mac: address.try_into().ok()? }),
+            PPP | RAWIP | NONE => Some(Self::RawIp),
+            _ => None,
+        }
+    }
+}
+
+/// Whose the CLAT's IPv6 address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The host's own, too.
+    Shared,
+    /// The CLAT's alone; the host does not have it.
+    Dedicated,
+}
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attachment {
+    /// TCX where the kernel has it, else clsact.
+    #[default]
+    Auto,
+    /// Links (Linux 6.6 and later).
+    Tcx,
+    /// Filters.
+    Clsact,
+}
+
+/// Everything the programs must know.
+#[derive(Clone, Debug)]
+pub struct Params {
+    /// Interface index of the CLAT's TUN device.
+    pub clat_ifindex: u32,
+    /// Interface index of the uplink.
+    pub uplink_ifindex: u32,
+    /// What the uplink's packets look like.
+    pub link_kind: LinkKind,
+    /// The router to the NAT64 on an Ethernet uplink; without it the kernel looks the route up for each packet.
+    pub next_hop: Option<Ipv6Addr>,
+    /// The NAT64's prefix.
+    pub pref64: Pref64,
+    /// The CLAT's IPv4 address.
+    pub clat_ipv4: Ipv4Addr,
+    /// The CLAT's IPv6 address.
+    pub clat_ipv6: Ipv6Addr,
+    /// Whose that is.
+    pub mode: Mode,
+    /// The NAT64 serves private IPv4 addresses.
+    pub private_ipv4: bool,
+    /// Carry the traffic class over.
+    pub copy_traffic_class: bool,
+    /// Translate what the host did not ask for, too (`inbound = "allow"`).
+    pub inbound_allowed: bool,
+    /// Other IPv4 addresses of the host.
+    pub own_ipv4: Vec<Ipv4Addr>,
+    /// MTU of the uplink, or of the path to the NAT64, in bytes.
+    pub ipv6_mtu: u32,
+    /// RFC 7915 §4 `lowest-ipv6-mtu`, in bytes.
+    pub lowest_ipv6_mtu: u32,
+    /// Where flow records outlive this process: a directory on a bpffs, of one instance alone. Made if absent.
+    pub pin_directory: Option<PathBuf>,
+    /// How to attach.
+    pub attachment: Attachment,
+}
+
+/// The attached programs; dropped, they are detached.
+pub struct FastPath {
+    ebpf: Ebpf,
+    /// What `update` must not change.
+    fixed: (u32, u32, bool, Mode),
+    attachment: Attachment,
+    own_ipv4: Vec<Ipv4Addr>,
+    /// Why flow records are not pinned, if they should be.
+    pin_failure: Option<String>,
+}
+
+/// More records than FLOWS holds.
+const MOST_FLOWS: usize = 1 << 18;
+
+/// Maps that outlive the process.
+const PINNED: [&str; 3] = ["FLOWS", "MAPPED", "NATIVE_MAPPED"];
+
+impl FastPath {
+    /// Loads and attaches the programs.
+    ///
+    /// # Errors
+    /// [`FastPathError`] names the call that failed; nothing stays attached then.
+    pub fn attach(params: &Params) -> Result<Self, FastPathError> {
+        let clat = interface_name(params.clat_ifindex)?;
+        let uplink = interface_name(params.uplink_ifindex)?;
+        let (pins, pin_failure) = match params.pin_directory.as_deref().map(prepare_pins) {
+            None => (None, None),
+            Some(Ok(())) => (params.pin_directory.as_deref(), None),
+            Some(Err(failure)) => (None, Some(failure)),
+        };
+        let mut ebpf = load(OBJECT, pins)?;
+        configure(&mut ebpf, params, &[])?;
+
+        let ethernet = matches!(params.link_kind, LinkKind::Ethernet { .. });
+        let mut attachment = params.attachment;
+        remove_leftovers(&clat, &uplink);
+        // From the far end of the path to the near one: no packet is translated before its answer can be.
+        for hook in hooks(ethernet, params.mode) {
+            let interface = if hook.on_uplink { &uplink } else { &clat };
+            attachment = attach_one(&mut ebpf, hook, interface, attachment)?;
+        }
+        Ok(Self {
+            ebpf,
+            fixed: (params.clat_ifindex, params.uplink_ifindex, ethernet, params.mode),
+            attachment,
+            own_ipv4: params.own_ipv4.clone(),
+            pin_failure,
+        })
+    }
+
+    /// Applies new parameters without a gap. Another device, uplink, kind of link or mode needs a new [`FastPath`].
+    ///
+    /// # Errors
+    /// [`FastPathError::NeedsAttach`] in that case, or the map that cannot be written.
+    pub fn update(&mut self, params: &Params) -> Result<(), FastPathError> {
+        let ethernet = matches!(params.link_kind, LinkKind::Ethernet { .. });
+        if self.fixed != (params.clat_ifindex, params.uplink_ifindex, ethernet, params.mode) {
+            return Err(FastPathError::NeedsAttach);
+        }
+        configure(&mut self.ebpf, params, &self.own_ipv4)?;
+        self.own_ipv4.clone_from(&params.own_ipv4);
+        Ok(())
+    }
+
+    /// How the programs are attached: [`Attachment::Tcx`] or [`Attachment::Clsact`].
+    pub fn attachment(&self) -> Attachment {
+        self.attachment
+    }
+
+    /// Why flow records will not outlive this process although a directory for them was given.
+    pub fn pin_failure(&self) -> Option<&str> {
+        self.pin_failure.as_deref()
+    }
+
+    /// What the kernel has counted since [`FastPath::attach`].
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn counters(&self) -> Result<FastCounters, FastPathError> {
+        let map = self.ebpf.map("COUNTS").ok_or(FastPathError::Object("COUNTS"))?;
+        let map: PerCpuArray<_, CounterWords> = map.try_into().map_err(FastPathError::map("COUNTS"))?;
+        let mut all = FastCounters([Count::default(); counters::COUNTERS]);
+        for (index, count) in (0..).zip(all.0.iter_mut()) {
+            for [packets, bytes] in map.get(&index, 0).map_err(FastPathError::map("COUNTS"))?.iter() {
+                *count += Count { packets: *packets, bytes: *bytes };
+            }
+        }
+        Ok(all)
+    }
+
+    /// The flow records, expired ones included.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn flows(&self) -> Result<Vec<Flow>, FastPathError> {
+        let map: HashMap<_, FlowKeyBytes, FlowBytes> = flow_map(&self.ebpf)?;
+        // The kernel starts anew when the record it stands at is evicted: a busy map must not keep us here for ever.
+        // A record that is replaced while we read is left out.
+        let flows =
+            map.iter().take(MOST_FLOWS).flatten().map(|(key, flow)| Flow::decode(&key, &flow)).collect();
+        Ok(flows)
+    }
+
+    /// Deletes expired records and returns how many are left. The programs ignore expired records anyway and the map
+    /// evicts old ones, so this only keeps the listing tidy. `now` is CLOCK_MONOTONIC.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn expire(&mut self, now: Duration) -> Result<usize, FastPathError> {
+        let map = self.ebpf.map_mut("FLOWS").ok_or(FastPathError::Object("FLOWS"))?;
+        let mut map: HashMap<_, FlowKeyBytes, FlowBytes> =
+            map.try_into().map_err(FastPathError::map("FLOWS"))?;
+        let mut expired = Vec::new();
+        let mut left = 0;
+        for (key, flow) in map.iter().take(MOST_FLOWS).flatten() {
+            if Flow::decode(&key, &flow).is_expired(now) {
+                expired.push(key);
+            } else {
+                left += 1;
+            }
+        }
+        for key in expired {
+            // It may have been evicted meanwhile.
+            let _ = map.remove(&key);
+        }
+        Ok(left)
+    }
+}
+
+/// One place where a program is attached.
+struct Hook {
+    program: &'static str,
+    on_uplink: bool,
+    kind: TcAttachType,
+}
+
+fn hooks(ethernet: bool, mode: Mode) -> Vec<Hook> {
+    let [out, inward, slow, native] = if ethernet {
+        ["v4shim_out_eth", "v4shim_in_eth", "v4shim_slow_eth", "v4shim_nat_eth"]
+    } else {
+        ["v4shim_out_raw", "v4shim_in_raw", "v4shim_slow_raw", "v4shim_nat_raw"]
+    };
+    let mut hooks = vec![Hook { program: inward, on_uplink: true, kind: TcAttachType::Ingress }];
+    if mode == Mode::Shared {
+        hooks.push(Hook { program: native, on_uplink: true, kind: TcAttachType::Egress });
+    }
+    hooks.push(Hook { program: slow, on_uplink: false, kind: TcAttachType::Ingress });
+    hooks.push(Hook { program: out, on_uplink: false, kind: TcAttachType::Egress });
+    hooks
+}
+
+fn load(object: &[u8], pins: Option<&Path>) -> Result<Ebpf, FastPathError> {
+    let mut loader = EbpfLoader::new();
+    if let Some(directory) = pins {
+        for name in PINNED {
+            loader.map_pin_path(name, directory.join(name));
+        }
+    }
+    loader.load(object).map_err(|source| FastPathError::Load(Box::new(source)))
+}
+
+/// Loads the object with test entry points; for tests.
+#[doc(hidden)]
+pub fn load_for_test(params: &Params) -> Result<Ebpf, FastPathError> {
+    let mut ebpf = load(TEST_OBJECT, None)?;
+    configure(&mut ebpf, params, &[])?;
+    Ok(ebpf)
+}
+
+fn configure(ebpf: &mut Ebpf, params: &Params, old_own: &[Ipv4Addr]) -> Result<(), FastPathError> {
+    let map = ebpf.map_mut("OWN_IPV4").ok_or(FastPathError::Object("OWN_IPV4"))?;
+    let mut own: HashMap<&mut MapData, [u8; 4], u8> =
+        map.try_into().map_err(FastPathError::map("OWN_IPV4"))?;
+    for address in old_own.iter().filter(|address| !params.own_ipv4.contains(address)) {
+        // Not there if it did not fit.
+        let _ = own.remove(&layout::own_key(*address));
+    }
+    for address in params.own_ipv4.iter().chain([&params.clat_ipv4]).take(xlat::OwnIpv4::CAPACITY) {
+        own.insert(layout::own_key(*address), 1, 0).map_err(FastPathError::map("OWN_IPV4"))?;
+    }
+    let map = ebpf.map_mut("CONFIG").ok_or(FastPathError::Object("CONFIG"))?;
+    let mut config: Array<&mut MapData, ConfigBytes> =
+        map.try_into().map_err(FastPathError::map("CONFIG"))?;
+    config.set(0, layout::config(params), 0).map_err(FastPathError::map("CONFIG"))
+}
+
+fn attach_one(
+    ebpf: &mut Ebpf,
+    hook: Hook,
+    interface: &str,
+    wanted: Attachment,
+) -> Result<Attachment, FastPathError> {
+    let Hook { program: name, kind, .. } = hook;
+    let failed = |source| FastPathError::Attach {
+        program: name,
+        interface: interface.to_owned(),
+        source: Box::new(source),
+    };
+    let program = ebpf.program_mut(name).ok_or(FastPathError::Object(name))?;
+    let program: &mut SchedClassifier = program.try_into().map_err(failed)?;
+    program.load().map_err(|source| FastPathError::Verify { program: name, source: Box::new(source) })?;
+    if wanted != Attachment::Clsact {
+        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+        match program.attach_with_options(interface, kind, options) {
+            Ok(_) => return Ok(Attachment::Tcx),
+            // Kernels before 6.6 do not know the attach type.
+            Err(_) if wanted == Attachment::Auto => {}
+            Err(source) => return Err(failed(source)),
+        }
+    }
+    match qdisc_add_clsact(interface) {
+        // Somebody else's, or ours from before.
+        Err(error) if !is_exists(&error) => {
+            return Err(FastPathError::Qdisc { interface: interface.to_owned(), source: error });
+        }
+        _ => {}
+    }
+    let options = NlOptions { priority: FILTER_PRIORITY, handle: FILTER_HANDLE, ..NlOptions::default() };
+    program.attach_with_options(interface, kind, TcAttachOptions::Netlink(options)).map_err(failed)?;
+    Ok(Attachment::Clsact)
+}
+
+fn is_exists(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return io.raw_os_error() == Some(Errno::EEXIST as i32);
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Filters that an earlier process left behind (never on kernels with TCX).
+fn remove_leftovers(clat: &str, uplink: &str) {
+    for ethernet in [true, false] {
+        for hook in hooks(ethernet, Mode::Shared) {
+            let interface = if hook.on_uplink { uplink } else { clat };
+            // None there is the rule; what cannot be removed makes the attachment fail with the reason.
+            let _ = qdisc_detach_program(interface, hook.kind, hook.program);
+        }
+    }
+}
+
+fn flow_map(ebpf: &Ebpf) -> Result<HashMap<&MapData, FlowKeyBytes, FlowBytes>, FastPathError> {
+    let map = ebpf.map("FLOWS").ok_or(FastPathError::Object("FLOWS"))?;
+    map.try_into().map_err(FastPathError::map("FLOWS"))
+}
+
+/// Makes the directory; says why records cannot be pinned there.
+fn prepare_pins(directory: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(directory)
+        .map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
+    let kind = nix::sys::statfs::statfs(directory)
+        .map_err(|error| format!("cannot examine {}: {error}", directory.display()))?
+        .filesystem_type();
+    if kind != nix::sys::statfs::FsType(0xcafe_4a11) {
+        return Err(format!("{} is not on a bpffs (mount -t bpf bpf /sys/fs/bpf)", directory.display()));
+    }
+    Ok(())
+}
+
+fn interface_name(index: u32) -> Result<String, FastPathError> {
+    let failed = |source| FastPathError::NoInterface { index, source };
+    let name = nix::net::if_::if_indextoname(index).map_err(failed)?;
+    name.into_string().map_err(|_| failed(Errno::EILSEQ))
+}
