@@ -1,2 +1,56 @@
-//! clatd
-fn main() {}
+//! `clatd`: see the library part for what it does.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clatd::cli::Cli;
+use clatd::daemon::{self, Daemon};
+use clatd::exit::{Fatal, USAGE};
+use pref64::config::Config;
+use pref64::state;
+use tracing::Level;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(cli.verbose);
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => {
+            eprintln!("clatd: {fatal}");
+            ExitCode::from(fatal.code)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Fatal> {
+    if cli.cleanup {
+        return daemon::cleanup(state::run_dir());
+    }
+    let config = Config::load(cli.config.as_deref(), &cli.sets)
+        .map_err(|error| Fatal::new(USAGE, error.to_string()))?;
+    if cli.check {
+        println!("clatd: the configuration is valid");
+        return Ok(());
+    }
+    Daemon::new(config, state::run_dir())?.run()
+}
+
+/// To stderr; under systemd the journal adds the time.
+fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => Level::INFO,
+        1 => Level::DEBUG,
+        _ => Level::TRACE,
+    };
+    let format = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_writer(std::io::stderr);
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        format.without_time().init();
+    } else {
+        format.init();
+    }
+}

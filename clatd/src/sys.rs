@@ -54,13 +54,50 @@ pub fn interface_index(name: &str) -> Option<u32> {
     }
 }
 
-/// Ethernet packets of one protocol on one interface, or all (0 = none yet).
-pub fn packet_socket(ifindex: u32, protocol: u16) -> io::Result<OwnedFd> {
+/// Classic BPF: IPv6 packets that are Neighbor Solicitations or Advertisements
+/// without extension headers (RFC 4861 §4.3, §4.4), and nothing else.
+const NEIGHBOUR_DISCOVERY_FILTER: [libc::sock_filter; 7] = {
+    const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
+    const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    const fn op(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+        libc::sock_filter { code, jt, jf, k }
+    }
+    [
+        op(LOAD_BYTE, 0, 0, 6),    // next header
+        op(JUMP_EQUAL, 0, 4, 58),  // ICMPv6
+        op(LOAD_BYTE, 0, 0, 40),   // type
+        op(JUMP_EQUAL, 1, 0, 135), // Neighbor Solicitation
+        op(JUMP_EQUAL, 0, 1, 136), // Neighbor Advertisement
+        op(RETURN, 0, 0, 0xffff),
+        op(RETURN, 0, 0, 0),
+    ]
+};
+
+/// A socket that receives (and can send) neighbour discovery on one Ethernet
+/// interface, beside the kernel's own.
+pub fn neighbour_discovery_socket(ifindex: u32) -> io::Result<OwnedFd> {
+    let protocol = libc::ETH_P_IPV6 as u16;
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // Protocol 0: nothing is received before the filter is in place.
     // SAFETY: no pointers are passed.
     let fd: RawFd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
     // SAFETY: the descriptor is new and nobody else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let program = libc::sock_fprog {
+        len: NEIGHBOUR_DISCOVERY_FILTER.len() as libc::c_ushort,
+        filter: NEIGHBOUR_DISCOVERY_FILTER.as_ptr().cast_mut(),
+    };
+    // SAFETY: the kernel copies the program, which is valid for the length given.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    })?;
     // SAFETY: sockaddr_ll is plain data; all zeroes is a valid value.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as libc::c_ushort;
@@ -77,7 +114,7 @@ pub fn packet_socket(ifindex: u32, protocol: u16) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Sends one packet through a [`packet_socket`] to a link-layer address.
+/// Sends one packet through a packet socket to a link-layer address.
 pub fn packet_send(
     socket: BorrowedFd<'_>,
     ifindex: u32,
@@ -106,7 +143,33 @@ pub fn packet_send(
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Joins or leaves a multicast group at the link layer of one interface, for
+/// Receives one packet from a packet socket, and who sent it at the link layer.
+/// `None` if nothing is waiting.
+pub fn packet_receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<(usize, [u8; 6])>> {
+    // SAFETY: sockaddr_ll is plain data; all zeroes is a valid value.
+    let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut from_len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: buffer and address are valid for the lengths given.
+    let received = unsafe {
+        libc::recvfrom(
+            socket.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            libc::MSG_DONTWAIT,
+            (&raw mut from).cast(),
+            &mut from_len,
+        )
+    };
+    if received < 0 {
+        let error = io::Error::last_os_error();
+        return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
+    }
+    let mut mac = [0; 6];
+    mac.copy_from_slice(&from.sll_addr[..6]);
+    Ok(Some((received as usize, mac)))
+}
+
+/// Joins a multicast group at the link layer of one interface, for
 /// as long as the packet socket lives.
 pub fn packet_multicast(socket: BorrowedFd<'_>, ifindex: u32, group: [u8; 6]) -> io::Result<()> {
     let mut membership = libc::packet_mreq {

@@ -67,7 +67,7 @@ impl Pump {
         device: &Device,
         rules: Rules,
         counters: Arc<Counters>,
-        failed: EventFd,
+        failed: Arc<EventFd>,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             rules: Mutex::new(Arc::new(rules)),

@@ -89,6 +89,7 @@ pub struct Batch {
 
 impl Batch {
     /// An empty transaction.
+    #[expect(clippy::new_without_default, reason = "it is never empty: it begins with its frame")]
     pub fn new() -> Self {
         let mut batch = Self { bytes: Vec::new(), sequence: 0, acknowledged: 0 };
         batch.message(NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, NFPROTO_UNSPEC, NFNL_SUBSYS_NFTABLES, &[]);

@@ -1,0 +1,508 @@
+//! The daemon: events come in through one `poll`, go through the state
+//! machine, and what it wants is done to the host. This is the only place
+//! where the parts meet.
+
+pub mod preflight;
+mod report;
+
+use std::fs;
+use std::net::Ipv6Addr;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use pref64::config::Config;
+use pref64::state;
+use xlat::OwnIpv4;
+
+use crate::counters::Counters;
+use crate::datapath::tun::TunError;
+use crate::datapath::{self, Datapath, Kind, PacketSettings};
+use crate::exit::{FAILED, Fatal, PERMISSION};
+use crate::host::change::{Change, Tools};
+use crate::host::journal::Journal;
+use crate::host::reconcile::Reconciler;
+use crate::host::snapshot::Snapshot;
+use crate::machine::address::Secret;
+use crate::machine::{Decision, Desired, Event, Identity, Machine, State, UsedPrefix};
+use crate::neighbour::{Guard, Outcome};
+use crate::netlink::{Monitor, ipv4_addresses_except};
+use crate::prefixes::Prefixes;
+use crate::status::StatusSocket;
+use preflight::RunDir;
+
+/// Changes of the host that come within this time of each other are looked at together.
+const SETTLE: Duration = Duration::from_millis(20);
+/// The host is read afresh this often even if it says nothing (a lost notification must not matter for ever).
+const RECHECK: Duration = Duration::from_secs(300);
+
+/// While the operator is still looking, a taken name ends the program.
+const JUST_STARTED: Duration = Duration::from_secs(1);
+
+/// The daemon.
+pub struct Daemon {
+    config: Config,
+    run_dir: PathBuf,
+    kind: Kind,
+    kind_reason: String,
+    counters: Arc<Counters>,
+    machine: Machine,
+    tools: Tools,
+    reconciler: Reconciler,
+    datapath: Option<Datapath>,
+    /// What the host was last brought to.
+    reached: Option<(Desired, OwnIpv4)>,
+    guard: Option<Guard>,
+    prefixes: Prefixes,
+    monitor: Monitor,
+    status: StatusSocket,
+    signals: SignalFd,
+    failed: Arc<EventFd>,
+    decision: Decision,
+    since: Instant,
+    /// When to read the host again.
+    look: Instant,
+    started: Instant,
+    stopping: bool,
+    // Last: the lock outlives everything that it protects.
+    _lock: RunDir,
+}
+
+/// Undoes what a killed clatd left behind; says what was done.
+pub fn cleanup(run_dir: PathBuf) -> Result<(), Fatal> {
+    let _lock = RunDir::lock(&run_dir)?;
+    let mut tools = tools(&run_dir)?;
+    let noted = tools.journal.entries().len();
+    let errors = tools.undo_journal();
+    remove_leftovers(&run_dir);
+    match errors.first() {
+        None => {
+            println!("clatd: {noted} leftover change(s) undone");
+            Ok(())
+        }
+        Some(error) => Err(Fatal::failed(format!("cannot undo everything: {error:#}"))),
+    }
+}
+
+/// Files in the run directory that belong to a running daemon only.
+fn remove_leftovers(run_dir: &std::path::Path) {
+    let _ = state::remove(&run_dir.join(state::PREFIX_FILE));
+    let _ = fs::remove_file(run_dir.join(crate::status::SOCKET));
+}
+
+fn tools(run_dir: &std::path::Path) -> Result<Tools, Fatal> {
+    let journal = Journal::open(run_dir)
+        .map_err(|error| Fatal::failed(format!("cannot read the journal of changes: {error}")))?;
+    Tools::new(journal).map_err(|error| Fatal::failed(error.to_string()))
+}
+
+impl Daemon {
+    /// Checks what must be right, undoes what a predecessor left, and gets ready. Nothing of the host is changed yet.
+    pub fn new(config: Config, run_dir: PathBuf) -> Result<Self, Fatal> {
+        preflight::privileges()?;
+        let (kind, kind_reason) =
+            datapath::choose(config.clat.datapath).map_err(|error| Fatal::failed(format!("{error:#}")))?;
+        let lock = RunDir::lock(&run_dir)?;
+        let mut tools = tools(&run_dir)?;
+        for error in tools.undo_journal() {
+            tracing::warn!("while undoing what an earlier clatd left: {error:#}");
+        }
+        // Before the first look, so that nothing is missed in between.
+        let monitor = Monitor::new().map_err(|error| Fatal::failed(error.to_string()))?;
+        let host = tools.netlink.snapshot().map_err(|error| Fatal::failed(error.to_string()))?;
+        preflight::host(&config, &host)?;
+        let setup = || -> anyhow::Result<(StatusSocket, SignalFd, EventFd, Prefixes)> {
+            let mut mask = SigSet::empty();
+            for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+                mask.add(signal);
+            }
+            mask.thread_block().context("cannot block signals")?;
+            let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+                .context("cannot receive signals")?;
+            let failed = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+                .context("cannot create an eventfd")?;
+            let status = StatusSocket::bind(&run_dir)
+                .with_context(|| format!("cannot create the status socket in {}", run_dir.display()))?;
+            Ok((status, signals, failed, Prefixes::new(&config.nat64)?))
+        };
+        let (status, signals, failed, prefixes) =
+            setup().map_err(|error| Fatal::failed(format!("{error:#}")))?;
+        let machine_id = fs::read("/etc/machine-id").unwrap_or_default();
+        let now = Instant::now();
+        let decision = Decision { state: State::Starting, desired: None, check_address: None };
+        Ok(Self {
+            machine: Machine::new(config.clat.clone(), Secret::from_machine_id(&machine_id)),
+            config,
+            run_dir,
+            kind,
+            kind_reason,
+            counters: Arc::default(),
+            tools,
+            reconciler: Reconciler::default(),
+            datapath: None,
+            reached: None,
+            guard: None,
+            prefixes,
+            monitor,
+            status,
+            signals,
+            failed: Arc::new(failed),
+            decision,
+            since: now,
+            look: now,
+            started: now,
+            stopping: false,
+            _lock: lock,
+        })
+    }
+
+    /// Runs until a signal ends it, and undoes everything.
+    pub fn run(mut self) -> Result<(), Fatal> {
+        tracing::info!("datapath {}: {}", self.kind.as_str(), self.kind_reason);
+        let outcome = self.events();
+        let errors = self.leave();
+        outcome?;
+        match errors.first() {
+            None => Ok(()),
+            Some(error) => Err(Fatal::failed(format!("stopped, but cannot undo everything: {error:#}"))),
+        }
+    }
+
+    fn events(&mut self) -> Result<(), Fatal> {
+        while !self.stopping {
+            let now = Instant::now();
+            if now >= self.look {
+                self.look_at_host(now)?;
+            }
+            if self.prefixes.process() {
+                self.prefixes_changed(now)?;
+            }
+            self.check_guard(now);
+            self.converge(now)?;
+            self.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Sleeps until something happens, and takes in what only has to be taken in.
+    fn wait(&mut self) -> Result<(), Fatal> {
+        let deadlines = [
+            Some(self.look),
+            self.machine.next_deadline(),
+            self.prefixes.deadline(),
+            self.guard.as_ref().and_then(Guard::deadline),
+        ];
+        let now = Instant::now();
+        let until = deadlines.into_iter().flatten().min().unwrap_or(self.look).saturating_duration_since(now);
+        // Rounded up: a wake-up before the deadline would only be followed by another.
+        let ms = u32::try_from(until.as_micros().div_ceil(1000)).unwrap_or(60_000).min(60_000);
+        let timeout = PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX);
+
+        let mut fds = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.status.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.failed.as_fd(), PollFlags::POLLIN),
+        ];
+        fds.extend(self.guard.iter().map(|guard| PollFd::new(guard.as_fd(), PollFlags::POLLIN)));
+        let own = fds.len();
+        fds.extend(self.prefixes.fds().into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(Fatal::failed(format!("cannot wait for events: {error}"))),
+        }
+        let ready: Vec<bool> = fds[..own].iter().map(|fd| fd.any().unwrap_or(false)).collect();
+        drop(fds);
+        if ready[0] {
+            self.take_signals();
+        }
+        if ready[1] {
+            let changed = self.monitor.drain().map_err(|error| Fatal::failed(error.to_string()))?;
+            if changed {
+                self.look = self.look.min(Instant::now() + SETTLE);
+            }
+        }
+        if ready[2] {
+            self.status.serve(|| self.document());
+        }
+        if ready[3] {
+            self.datapath_failed();
+        }
+        Ok(())
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            match Signal::try_from(signal.ssi_signo as i32) {
+                Ok(Signal::SIGHUP) => {
+                    tracing::info!("SIGHUP: looking at the host and the resolvers afresh");
+                    self.look = Instant::now();
+                    self.prefixes.resolvers_changed();
+                }
+                Ok(name) => {
+                    tracing::info!("{name}: stopping");
+                    self.stopping = true;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn look_at_host(&mut self, now: Instant) -> Result<(), Fatal> {
+        self.look = now + RECHECK;
+        let mut host = match self.tools.netlink.snapshot() {
+            Ok(host) => host,
+            Err(error) => {
+                tracing::warn!("cannot read the host's network: {error}");
+                self.look = now + Duration::from_secs(1);
+                return Ok(());
+            }
+        };
+        if self.datapath.as_ref().is_some_and(|datapath| host.link(datapath.ifindex()).is_none()) {
+            tracing::warn!("somebody removed the device {}", self.config.clat.device);
+            self.take_down();
+        }
+        let device = self.machine.device();
+        self.prefixes.links_changed(&host, device);
+        if self.prefixes.process() {
+            self.write_prefix_file(&host);
+        }
+        self.find_way_out(&mut host);
+        self.machine.handle(Event::Prefix(self.used_prefix()), now);
+        self.machine.handle(Event::Host(Box::new(host)), now);
+        Ok(())
+    }
+
+    /// Where do packets to the prefix go?
+    fn find_way_out(&mut self, host: &mut Snapshot) {
+        let Some(used) = self.prefixes.used() else { return };
+        let oif =
+            self.config.clat.uplink.as_ref().and_then(|name| host.link_named(name)).map(|link| link.index);
+        // Any destination under the prefix will do.
+        let somewhere = used.prefix.embed(std::net::Ipv4Addr::new(192, 88, 99, 1));
+        host.to_prefix = match self.tools.netlink.route_to(somewhere, oif) {
+            Ok(route) => route,
+            Err(error) => {
+                tracing::warn!("{error}");
+                None
+            }
+        };
+    }
+
+    fn used_prefix(&self) -> Option<UsedPrefix> {
+        self.prefixes.used().map(|known| UsedPrefix { pref64: known.prefix, source: known.source })
+    }
+
+    fn prefixes_changed(&mut self, now: Instant) -> Result<(), Fatal> {
+        match self.prefixes.used() {
+            Some(known) => tracing::info!("NAT64 prefix {} ({})", known.prefix, known.source),
+            None => tracing::info!("no NAT64 prefix is known"),
+        }
+        if let Some(host) = self.machine.host().cloned() {
+            self.write_prefix_file(&host);
+        }
+        self.look_at_host(now)
+    }
+
+    fn write_prefix_file(&self, host: &Snapshot) {
+        let entries = self.prefixes.entries(host);
+        if let Err(error) = state::write(&self.run_dir.join(state::PREFIX_FILE), &entries) {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// Does what the state machine wants.
+    fn converge(&mut self, now: Instant) -> Result<(), Fatal> {
+        let mut decision = self.machine.decision(now);
+        self.mind_address(&decision, now);
+        match &decision.desired {
+            None => {
+                if self.datapath.is_some() {
+                    self.take_down();
+                }
+            }
+            Some(desired) => {
+                let wanted = (desired.clone(), self.own_ipv4());
+                if self.reached.as_ref() != Some(&wanted) {
+                    let (desired, own_ipv4) = wanted;
+                    self.reach(desired, own_ipv4, now)?;
+                    decision = self.machine.decision(now);
+                }
+            }
+        }
+        self.announce(decision, now);
+        Ok(())
+    }
+
+    fn reach(&mut self, desired: Desired, own_ipv4: OwnIpv4, now: Instant) -> Result<(), Fatal> {
+        match self.try_reach(&desired, own_ipv4, now) {
+            Ok(()) => {
+                self.reached = Some((desired, own_ipv4));
+                self.machine.handle(Event::Applied, now);
+            }
+            Err(error) => {
+                self.take_down();
+                let message = format!("{error:#}");
+                // Before the first success the operator is looking: say so and end. Later, keep trying.
+                match error.downcast_ref::<TunError>() {
+                    Some(tun) if tun.is_permission() => return Err(Fatal::new(PERMISSION, message)),
+                    Some(TunError::NameTaken { .. }) if self.started.elapsed() < JUST_STARTED => {
+                        return Err(Fatal::new(FAILED, message));
+                    }
+                    _ => {}
+                }
+                self.machine.handle(Event::Refused(message), now);
+            }
+        }
+        Ok(())
+    }
+
+    fn try_reach(&mut self, desired: &Desired, own_ipv4: OwnIpv4, now: Instant) -> anyhow::Result<()> {
+        let settings = PacketSettings {
+            private_ipv4: self.config.nat64.private_ipv4,
+            lowest_ipv6_mtu: u16::try_from(self.config.clat.lowest_ipv6_mtu).unwrap_or(u16::MAX),
+            copy_traffic_class: self.config.clat.copy_traffic_class,
+        };
+        let ifindex = match &self.datapath {
+            Some(datapath) => {
+                datapath.update(desired, settings, own_ipv4)?;
+                datapath.ifindex()
+            }
+            None => {
+                let failed = Arc::clone(&self.failed);
+                let counters = Arc::clone(&self.counters);
+                let started = Datapath::start(self.kind, desired, settings, own_ipv4, counters, failed)?;
+                tracing::debug!("device {}: {}", desired.device, started.offloads());
+                let ifindex = started.ifindex();
+                self.datapath = Some(started);
+                self.machine.handle(Event::Device(Some(ifindex)), now);
+                ifindex
+            }
+        };
+        let plan = Change::plan(desired, ifindex, self.kind.kernel_forwards());
+        self.reconciler.reach(&mut self.tools, &plan)
+    }
+
+    /// Undoes everything that is in force, and removes the device.
+    fn take_down(&mut self) -> Vec<anyhow::Error> {
+        let errors = self.reconciler.leave(&mut self.tools);
+        for error in &errors {
+            tracing::warn!("while undoing: {error:#}");
+        }
+        self.datapath = None;
+        self.reached = None;
+        self.machine.handle(Event::Device(None), Instant::now());
+        errors
+    }
+
+    fn datapath_failed(&mut self) {
+        let _ = self.failed.read();
+        if let Some(reason) = self.datapath.as_ref().and_then(Datapath::failure) {
+            tracing::warn!("{reason}");
+            self.take_down();
+            self.machine.handle(Event::Refused(reason), Instant::now());
+            self.look = Instant::now();
+        }
+    }
+
+    /// Checks and defends an address of the CLAT's own.
+    fn mind_address(&mut self, decision: &Decision, now: Instant) {
+        let wanted = match (&decision.check_address, &decision.desired) {
+            (Some((uplink, address)), _) => Some((uplink.clone(), *address)),
+            (None, Some(desired)) => match desired.identity {
+                Identity::Own { address, on_link: true } => Some((desired.uplink.clone(), address)),
+                _ => None,
+            },
+            (None, None) => None,
+        };
+        let Some((uplink, address)) = wanted else {
+            self.guard = None;
+            return;
+        };
+        if self.guard.as_ref().is_some_and(|g| g.address() == address && g.ifindex() == uplink.ifindex) {
+            return;
+        }
+        let Some(mac) = uplink.mac else { return };
+        match Guard::check(uplink.ifindex, mac, address, now) {
+            Ok(guard) => self.guard = Some(guard),
+            Err(error) => {
+                let reason = format!("cannot check {address} on {}: {error}", uplink.name);
+                self.machine.handle(Event::Refused(reason), now);
+            }
+        }
+    }
+
+    fn check_guard(&mut self, now: Instant) {
+        let Some(guard) = &mut self.guard else { return };
+        let ifindex = guard.ifindex();
+        let source = self.machine.host().and_then(|host| link_local(host, ifindex));
+        match guard.process(source, now) {
+            Some(Outcome::Unique) => self.machine.handle(Event::AddressChecked(guard.address(), true), now),
+            Some(Outcome::Duplicate) => {
+                let address = guard.address();
+                tracing::warn!("{address} is in use by another host");
+                self.guard = None;
+                self.machine.handle(Event::AddressChecked(address, false), now);
+            }
+            None => {}
+        }
+    }
+
+    /// The host's IPv4 addresses that must not come from outside.
+    fn own_ipv4(&self) -> OwnIpv4 {
+        let mut own = OwnIpv4::new();
+        if let Some(host) = self.machine.host() {
+            for ip in ipv4_addresses_except(host, self.machine.device()) {
+                if own.insert(ip).is_err() {
+                    break;
+                }
+            }
+        }
+        own
+    }
+
+    /// Logs a change of state, once.
+    fn announce(&mut self, decision: Decision, now: Instant) {
+        if decision.state != self.decision.state {
+            match (&decision.state, &decision.desired) {
+                (State::Active, Some(desired)) => tracing::info!(
+                    "active: {} is {} towards {} on {}",
+                    desired.ipv4,
+                    desired.identity.outer(),
+                    desired.pref64,
+                    desired.uplink.name
+                ),
+                (State::Degraded(reason), _) => tracing::warn!("degraded: {reason}"),
+                (state, _) => match state.reason() {
+                    Some(reason) => tracing::info!("{}: {reason}", state.as_str()),
+                    None => tracing::info!("{}", state.as_str()),
+                },
+            }
+            self.since = now;
+        }
+        self.decision = decision;
+    }
+
+    /// The end: the host as it was.
+    fn leave(&mut self) -> Vec<anyhow::Error> {
+        let mut errors = self.take_down();
+        errors.extend(self.tools.undo_journal());
+        self.guard = None;
+        remove_leftovers(&self.run_dir);
+        errors
+    }
+}
+
+fn link_local(host: &Snapshot, ifindex: u32) -> Option<Ipv6Addr> {
+    host.addresses.iter().find_map(|address| match address.ip {
+        std::net::IpAddr::V6(ip) if address.ifindex == ifindex && ip.is_unicast_link_local() => Some(ip),
+        _ => None,
+    })
+}

@@ -1,0 +1,39 @@
+//! The status document.
+
+use serde_json::{Value, json};
+
+use super::Daemon;
+use crate::datapath::Datapath;
+use crate::machine::mode_name;
+use crate::status::{SCHEMA, counters};
+
+impl Daemon {
+    /// What `v4shim status --json` prints.
+    pub(super) fn document(&self) -> Value {
+        let desired = self.decision.desired.as_ref().filter(|_| self.datapath.is_some());
+        json!({
+            "schema": SCHEMA,
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "uptime_s": self.started.elapsed().as_secs(),
+            "state": self.decision.state.as_str(),
+            "reason": self.decision.state.reason(),
+            "state_since_s": self.since.elapsed().as_secs(),
+            "device": self.config.clat.device,
+            "uplink": desired.map(|d| d.uplink.name.clone()),
+            "gateway": desired.and_then(|d| d.uplink.gateway),
+            "prefix": self.prefixes.describe_used(),
+            "prefixes": self.prefixes.describe(self.machine.host()),
+            "ipv4": desired.map(|d| d.ipv4),
+            "ipv6": desired.map(|d| d.identity.outer()),
+            "address_mode": mode_name(self.config.clat.address),
+            "mtu": desired.map(|d| d.mtu),
+            "datapath": {
+                "kind": self.kind.as_str(),
+                "reason": self.kind_reason,
+                "offloads": self.datapath.as_ref().map(|d: &Datapath| d.offloads().to_string()),
+            },
+            "counters": counters(&self.counters),
+        })
+    }
+}
