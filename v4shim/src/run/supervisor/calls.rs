@@ -94,7 +94,7 @@ impl Supervisor {
             return None;
         }
         let fd = n.args[0] as i32;
-        let pidfd = sys::pidfd(pid, || target::tgid(pid)).ok()?;
+        let pidfd = sys::lift(sys::pidfd(pid, || target::tgid(pid)).ok()?);
         let socket = sys::lift(sys::take(&pidfd, fd).ok()?);
         let known = self.kind(&socket);
         let condition = if self.settings.always { leads_nowhere } else { no_route };
@@ -204,7 +204,7 @@ impl Supervisor {
             return None;
         }
         let pid = n.pid as i32;
-        let pidfd = sys::pidfd(pid, || target::tgid(pid)).ok()?;
+        let pidfd = sys::lift(sys::pidfd(pid, || target::tgid(pid)).ok()?);
         let socket = sys::take(&pidfd, n.args[0] as i32).ok()?;
         let kind = self.kind(&socket)?;
         let mut bytes = [0u8; LEN_IN6];
