@@ -140,7 +140,7 @@ class Result(unittest.TestResult):
     def __init__(self, total):
         super().__init__()
         self.total, self.number, self.began = total, 0, 0.0
-        self.lines = []
+        self.good, self.bad = set(), set()
 
     def _name(self, test):
         name = test.id() if not isinstance(test, unittest.suite._ErrorHolder) else test.description  # pylint: disable=protected-access
@@ -166,6 +166,7 @@ class Result(unittest.TestResult):
         super().stopTest(test)
 
     def addSuccess(self, test):
+        self.good.add(test.id())
         self._say("ok", test)
 
     def addSkip(self, test, reason):
@@ -187,6 +188,8 @@ class Result(unittest.TestResult):
 
     def _failed(self, test, err):
         signal.alarm(0)
+        # A test counts once, however many of its subtests fail; so does a class that cannot be set up.
+        self.bad.add(getattr(test, "test_case", test).id())
         self._say("FAIL", test)
         kind, value, trace = err
         frames = [f for f in traceback.extract_tb(trace) if "/unittest/" not in f.filename]
@@ -256,9 +259,7 @@ def main():
             print("labs left up: " + ", ".join(f"tests/lab shell {lab.id}" for lab in POOL.labs.values()))
         else:
             POOL.close()
-    failed = len(result.failures) + len(result.errors)
-    skipped = len(result.skipped)
-    passed = max(0, result.testsRun - len({t.id() for t, _ in result.failures + result.errors}) - skipped)
+    passed, failed, skipped = len(result.good - result.bad), len(result.bad), len(result.skipped)
     if args.summary:
         Path(args.summary).write_text(json.dumps({
             "passed": passed, "failed": failed, "skipped": skipped,
