@@ -2,11 +2,13 @@
 //! daemon's terms.
 
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
+use nix::poll::PollFlags;
 use pref64::config::Nat64;
-use pref64::discovery::{Discovery, Known, Settings};
-use pref64::jitter::Jitter;
+use pref64::discoverer::Discoverer;
+use pref64::discovery::{Known, Settings};
+use pref64::dns::now;
 use pref64::state::{Entry, Expiry};
 use serde_json::{Value, json};
 
@@ -14,35 +16,33 @@ use crate::host::snapshot::{LinkKind, Snapshot};
 
 /// The known prefixes.
 pub struct Prefixes {
-    discovery: Discovery,
-    changed: bool,
-}
-
-fn now() -> Duration {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+    discoverer: Discoverer,
 }
 
 impl Prefixes {
     /// Begins to look for prefixes.
-    pub fn new(nat64: &Nat64) -> anyhow::Result<Self> {
-        Ok(Self { discovery: Discovery::new(Settings::from(nat64), Jitter::new(1), now()), changed: true })
+    pub fn new(nat64: &Nat64) -> Self {
+        Self { discoverer: Discoverer::new(nat64, Settings::from(nat64)) }
     }
 
-    /// What to poll for reading.
-    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        Vec::new()
+    /// What to poll, and for what.
+    pub fn fds(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
+        self.discoverer.fds()
     }
 
     /// When to call [`Prefixes::process`] even if nothing arrives.
     pub fn deadline(&self) -> Option<Instant> {
-        let wake = self.discovery.next_wake()?;
+        let wake = self.discoverer.deadline()?;
         Some(Instant::now() + wake.saturating_sub(now()))
     }
 
     /// Takes in what has arrived; true if what is known changed.
     pub fn process(&mut self) -> bool {
-        let (changed, _) = self.discovery.tick(now());
-        std::mem::take(&mut self.changed) | changed
+        let changed = self.discoverer.process();
+        for problem in self.discoverer.problems() {
+            tracing::info!("{problem}");
+        }
+        changed
     }
 
     /// Tells which links can lead to a NAT64: all that are up, but for ours.
@@ -53,23 +53,23 @@ impl Prefixes {
             .filter(|link| link.up && link.kind != LinkKind::Loopback && Some(link.index) != device)
             .map(|link| link.index)
             .collect();
-        self.changed |= self.discovery.on_links(now(), &up);
+        self.discoverer.links(&up);
     }
 
     /// Asks the resolvers afresh.
     pub fn resolvers_changed(&mut self) {
-        self.changed |= self.discovery.on_resolvers(now());
+        self.discoverer.resolvers_changed();
     }
 
     /// The prefix to use.
     pub fn used(&self) -> Option<&Known> {
-        self.discovery.used()
+        self.discoverer.used()
     }
 
     /// Lines for the live prefix file.
     pub fn entries(&self, host: &Snapshot) -> Vec<Entry> {
         let (since_boot, wall) = (now(), SystemTime::now());
-        self.discovery
+        self.discoverer
             .known()
             .iter()
             .map(|known| Entry {
@@ -92,7 +92,7 @@ impl Prefixes {
 
     /// All known prefixes for the status document.
     pub fn describe(&self, host: Option<&Snapshot>) -> Value {
-        self.discovery.known().iter().map(|known| describe(known, host)).collect()
+        self.discoverer.known().iter().map(|known| describe(known, host)).collect()
     }
 }
 

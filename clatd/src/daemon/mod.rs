@@ -130,7 +130,7 @@ impl Daemon {
                 .context("cannot create an eventfd")?;
             let status = StatusSocket::bind(&run_dir)
                 .with_context(|| format!("cannot create the status socket in {}", run_dir.display()))?;
-            Ok((status, signals, failed, Prefixes::new(&config.nat64)?))
+            Ok((status, signals, failed, Prefixes::new(&config.nat64)))
         };
         let (status, signals, failed, prefixes) =
             setup().map_err(|error| Fatal::failed(format!("{error:#}")))?;
@@ -213,7 +213,7 @@ impl Daemon {
         ];
         fds.extend(self.guard.iter().map(|guard| PollFd::new(guard.as_fd(), PollFlags::POLLIN)));
         let own = fds.len();
-        fds.extend(self.prefixes.fds().into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.prefixes.fds().into_iter().map(|(fd, events)| PollFd::new(fd, events)));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(Fatal::failed(format!("cannot wait for events: {error}"))),
