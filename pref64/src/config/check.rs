@@ -204,7 +204,8 @@ pub(super) fn host_name(text: &str) -> Checked<String> {
             && label.len() <= 63
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            // What is not ASCII is an internationalised name (RFC 5890); hostsfix maps it, or refuses it.
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || !b.is_ascii())
     };
     let reason = if name.is_empty() || name.len() > 253 {
         "a host name has 1 to 253 characters"
