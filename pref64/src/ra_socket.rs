@@ -95,7 +95,7 @@ impl RaSocket {
             let (mut ifindex, mut hop_limit) = (0, 0);
             for message in got.cmsgs()? {
                 match message {
-                    ControlMessageOwned::Ipv6PacketInfo(info) => ifindex = info.ipi6_ifindex as u32,
+                    ControlMessageOwned::Ipv6PacketInfo(info) => ifindex = info.ipi6_ifindex,
                     ControlMessageOwned::Ipv6HopLimit(hops) => hop_limit = u8::try_from(hops).unwrap_or(0),
                     _ => {}
                 }

@@ -204,8 +204,8 @@ class By_ra(Case):
     def test_malformed_options(self):
         """PREF64 options of wrong length or with an unknown prefix length code are ignored, good ones beside them used"""
         bad = ("2601" + "02582001" "0db80bad"            # length 1 instead of 2
-               + "2602" + "025f20010db80bad" + "00" * 8     # prefix length code 7
-               + "2603" + "025820010db80bad" + "00" * 16)   # length 3
+               + "2602" + "025f" + "20010db80bad" + "00" * 6     # prefix length code 7
+               + "2603" + "0258" + "20010db80bad" + "00" * 14)   # length 3
         self.lab.set_ra(self.lab.pref64, 600, raw=bad)
         with self.clatd(self.lab.slaac) as daemon:
             self.assertEqual(daemon.status()["prefix"]["prefix"], self.lab.pref64)

@@ -122,6 +122,14 @@ impl Snapshot {
         })
     }
 
+    /// Removes a link and all that was tied to it.
+    pub fn forget_link(&mut self, index: u32) {
+        self.links.retain(|link| link.index != index);
+        self.addresses.retain(|address| address.ifindex != index);
+        self.ipv4_defaults.retain(|route| route.ifindex != index);
+        self.on_link.retain(|on| on.ifindex != index);
+    }
+
     /// The link that holds this address, if one does.
     pub fn holder(&self, ip: IpAddr) -> Option<u32> {
         self.addresses.iter().find(|address| address.ip == ip).map(|address| address.ifindex)

@@ -226,7 +226,14 @@ impl Machine {
                 self.host = Some(*snapshot);
             }
             Event::Prefix(prefix) => self.prefix = prefix,
-            Event::Device(device) => self.device = device,
+            Event::Device(device) => {
+                // What was tied to a device of ours that is gone must not be taken for somebody else's.
+                let gone = self.device.filter(|_| device.is_none());
+                if let (Some(gone), Some(host)) = (gone, &mut self.host) {
+                    host.forget_link(gone);
+                }
+                self.device = device;
+            }
             Event::AddressChecked(address, unique) => self.address_checked(address, unique),
             Event::Applied => {
                 self.memory.applied = true;

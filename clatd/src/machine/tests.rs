@@ -121,6 +121,9 @@ fn our_own_default_route_is_not_native() {
     });
     machine.handle(Event::Host(Box::new(active)), now);
     assert_eq!(machine.decision(now).desired.unwrap().ipv4, Ipv4Addr::new(192, 0, 0, 1));
+    // Nor is what is left of it in the last picture of the host once it is gone.
+    machine.handle(Event::Device(None), now);
+    assert!(machine.decision(now).desired.is_some());
 }
 
 #[test]
