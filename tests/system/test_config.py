@@ -87,10 +87,11 @@ class Wrong_configuration(Case):
         self.assertIn("address", done.stderr)
 
     def test_uplink_not_here(self):
-        """an uplink that is not there (yet) is waited for: it may be plugged in later"""
-        daemon = self.clatd(self.lab.slaac, "clat.uplink=wwan7").start()
-        self.addCleanup(daemon.stop)
-        daemon.wait_state("waiting")
+        """an uplink of a name that no interface has is refused with status 1, naming key, value and what there is"""
+        done = self.clatd(self.lab.slaac, "clat.uplink=wwan7").once()
+        self.assertEqual(done.returncode, 1, done.stderr)
+        for word in ("clat.uplink", "wwan7", "eth0"):
+            self.assertIn(word, done.stderr)
 
     def test_unknown_option(self):
         """an unknown option is a usage error"""

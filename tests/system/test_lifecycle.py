@@ -118,16 +118,17 @@ class Set_up_fails(_Host):
     def test_device_taken(self):
         """a device name that is taken is named, and the other device is left alone"""
         host = self.lab.slaac
-        host.ip("link", "add", "clat", "type", "dummy")
+        host.ip("link", "add", "clat", "type", "veth", "peer", "name", "clat-peer")
         self.addCleanup(host.ip, "link", "del", "clat")
         self._fails(host, codes=(1, 4), words=("clat",))
 
     def test_route_refused(self):
         """an error half-way (another default route with our metric is in the way) is undone or lived with, never left half-done"""
         host = self.lab.slaac
-        host.ip("link", "add", "blackhole0", "type", "dummy")
+        host.ip("link", "add", "blackhole0", "type", "veth", "peer", "name", "blackhole1")
         self.addCleanup(host.ip, "link", "del", "blackhole0")
         host.ip("link", "set", "blackhole0", "up")
+        host.ip("link", "set", "blackhole1", "up")
         host.ip("route", "add", "default", "dev", "blackhole0", "metric", "2048")
         before = self.settled(host)
         daemon = self.clatd(host, "clat.when_native_ipv4=ignore", 'clat.dead_ipv4_defaults=["blackhole0"]').start()
@@ -138,7 +139,7 @@ class Set_up_fails(_Host):
     def test_no_free_ipv4(self):
         """when all of 192.0.0.0/29 is taken it says so, and changes nothing"""
         host = self.lab.slaac
-        host.ip("link", "add", "other0", "type", "dummy")
+        host.ip("link", "add", "other0", "type", "veth", "peer", "name", "other1")
         self.addCleanup(host.ip, "link", "del", "other0")
         for last in range(8):
             host.ip("addr", "add", f"192.0.0.{last}/32", "dev", "other0")

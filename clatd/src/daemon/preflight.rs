@@ -10,7 +10,7 @@ use pref64::config::Config;
 
 use crate::datapath::tun::Device;
 use crate::exit::{FAILED, Fatal, PERMISSION, USAGE};
-use crate::host::snapshot::{Snapshot, ipv6_contains};
+use crate::host::snapshot::Snapshot;
 
 /// File name of the lock in the run directory.
 const LOCK: &str = "clatd.lock";
@@ -87,14 +87,13 @@ pub fn host(config: &Config, host: &Snapshot) -> Result<(), Fatal> {
     }
     if let pref64::config::Address::Explicit(address) = clat.address {
         let ours = host.addresses.iter().any(|own| own.ip == address);
-        let near = host.on_link.iter().any(|on| ipv6_contains(on.network, on.len, address));
         // At boot the addresses may still be on their way: then it is waited for.
         let configured = host.links.iter().any(|link| host.usable_ipv6(link.index).next().is_some());
-        if configured && !ours && !near {
+        if configured && !ours {
             return Err(Fatal::new(
                 USAGE,
                 format!(
-                    "clat.address = \"{address}\": this is neither an address of this host nor in a prefix of one of its links (use \"shared\", \"dedicated\" or an address of this host)"
+                    "clat.address = \"{address}\": this is not an address of this host (add it to an interface, or use \"shared\" or \"dedicated\")"
                 ),
             ));
         }

@@ -86,10 +86,11 @@ impl Change {
     /// The changes that make a wish come true, in the order in which they have
     /// to be made. `kernel_forwards` is true for the fallback datapath.
     pub fn plan(desired: &Desired, ifindex: u32, kernel_forwards: bool) -> Vec<Self> {
-        let mut plan = vec![
-            Self::DeviceUp { ifindex, mtu: desired.mtu },
-            Self::Ipv4Address { ifindex, address: desired.ipv4 },
-        ];
+        // What the kernel forwards to the device is IPv6, which is 20 bytes longer, and which no device with an MTU
+        // below 1280 has at all. IPv4 goes by the route's MTU.
+        let mtu = if kernel_forwards { desired.uplink.ipv6_mtu } else { desired.mtu };
+        let mut plan =
+            vec![Self::DeviceUp { ifindex, mtu }, Self::Ipv4Address { ifindex, address: desired.ipv4 }];
         if kernel_forwards {
             let address = clat_ipv6(desired, kernel_forwards);
             plan.push(Self::Ipv6ToDevice { ifindex, address });

@@ -178,7 +178,9 @@ impl Machine {
                     Ok(Identity::Shared { outer: address, inner, pinned: true })
                 }
                 Some(_) => Err(Not::waiting(format!("{address} (clat.address) is not usable yet"))),
-                None => self.own(host, uplink, address),
+                None => Err(Not::waiting(format!(
+                    "{address} (clat.address) is not an address of this host: add it to an interface"
+                ))),
             },
             AddressMode::Dedicated => {
                 let network = slash_64(host, route, uplink).ok_or_else(|| {
@@ -190,26 +192,15 @@ impl Machine {
                 let (secret, counter) = (&self.secret, self.memory.dad_counter);
                 let address =
                     address::dedicated(secret, network, &uplink.name, &prefix.pref64, ipv4, counter);
-                self.own(host, uplink, address)
+                self.own(uplink, address)
             }
         }
     }
 
     /// An address that is not the host's: on Ethernet only after duplicate
     /// address detection (RFC 4862 §5.4).
-    fn own(&self, host: &Snapshot, uplink: &Uplink, address: Ipv6Addr) -> Result<Identity, Not> {
-        if self.memory.duplicate == Some(address) {
-            return Err(Not::degraded(format!("{address} (clat.address) is in use by another host")));
-        }
-        let covering: Vec<_> =
-            host.on_link.iter().filter(|on| ipv6_contains(on.network, on.len, address)).collect();
-        let on_link = uplink.mac.is_some() && covering.iter().any(|on| on.ifindex == uplink.ifindex);
-        if matches!(self.settings.address, AddressMode::Explicit(_)) && covering.is_empty() {
-            return Err(Not::degraded(format!(
-                "{address} (clat.address) is neither an address of this host nor in a prefix of {}",
-                uplink.name
-            )));
-        }
+    fn own(&self, uplink: &Uplink, address: Ipv6Addr) -> Result<Identity, Not> {
+        let on_link = uplink.mac.is_some();
         if on_link && self.memory.unique != Some((uplink.ifindex, address)) {
             return Err(Not::Checked(uplink.clone(), address));
         }

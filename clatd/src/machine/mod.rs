@@ -189,8 +189,6 @@ struct Memory {
     dad_counter: u8,
     /// An address that passed duplicate address detection, and its link.
     unique: Option<(u32, Ipv6Addr)>,
-    /// An explicit address that is in use elsewhere.
-    duplicate: Option<Ipv6Addr>,
     /// The last refusal, its number in a row, and when to try again.
     refused: Option<(String, u32, Instant)>,
     /// The last decision was applied.
@@ -304,8 +302,6 @@ impl Machine {
         if unique {
             let ifindex = self.host.as_ref().and_then(|h| h.to_prefix.as_ref()).map_or(0, |r| r.ifindex);
             self.memory.unique = Some((ifindex, address));
-        } else if self.settings.address == AddressMode::Explicit(address) {
-            self.memory.duplicate = Some(address);
         } else {
             self.memory.dad_counter = self.memory.dad_counter.saturating_add(1);
             self.memory.unique = None;

@@ -79,7 +79,12 @@ impl Raw {
             origin: at(error.span().map(|span| span.start)),
             key: None,
             value: None,
-            reason: format!("not valid TOML: {}", one_line(error.message())).into(),
+            reason: match error.span().and_then(|span| text.lines().nth(line_of(text, span.start) - 1)) {
+                Some(line) => {
+                    format!("not valid TOML: {} in `{}`", one_line(error.message()), line.trim()).into()
+                }
+                None => format!("not valid TOML: {}", one_line(error.message())).into(),
+            },
             remedy: "correct the syntax (key = value, strings in quotes)".into(),
         })?;
         for (section, body) in document.get_ref().iter() {
