@@ -128,9 +128,9 @@ class Traffic(Active):
 
     def test_unreachable_network(self):
         """an error from a router behind the NAT64 reaches the application"""
-        self.lab.r3.ip("route", "add", "unreachable", "198.18.0.1/32")
-        self.addCleanup(self.lab.r3.ip, "route", "del", "unreachable", "198.18.0.1/32")
-        done = self.node.run("ping", "-n", "-c", "2", "-W", "2", "198.18.0.1", check=False)
+        self.lab.r3.ip("route", "add", "unreachable", "192.88.99.99/32")
+        self.addCleanup(self.lab.r3.ip, "route", "del", "unreachable", "192.88.99.99/32")
+        done = self.node.run("ping", "-n", "-c", "2", "-W", "2", "192.88.99.99", check=False)
         self.assertRegex(done.stdout, r"From 192\.0\.2\.6 .*Unreachable")
 
     def hops(self, *options):

@@ -269,6 +269,10 @@ impl Daemon {
             tracing::warn!("somebody removed the device {}", self.config.clat.device);
             self.take_down();
         }
+        if self.datapath.is_some() && self.reconciler.notice(&host) {
+            tracing::warn!("somebody undid a change of ours: making it again");
+            self.reached = None;
+        }
         let device = self.machine.device();
         self.prefixes.links_changed(&host, device);
         if self.prefixes.process() {

@@ -1,11 +1,12 @@
 //! Everything that we change about the host, each change with its undo.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::libc;
 
 use super::journal::Journal;
 use super::nft::{Netfilter, rules::Ruleset};
+use super::snapshot::Snapshot;
 use super::sysctl::Sysctl;
 use crate::machine::{Desired, Identity};
 use crate::netlink::{Handle, NetlinkError, Route};
@@ -160,6 +161,22 @@ impl Change {
                 Some(error) => Err(error),
                 None => Ok(()),
             },
+        }
+    }
+
+    /// False if the host shows that the change is no longer in force. What
+    /// cannot be seen in a snapshot counts as in force.
+    pub fn is_visible(&self, host: &Snapshot) -> bool {
+        match *self {
+            Self::DeviceUp { ifindex, .. } => host.link(ifindex).is_some_and(|link| link.up),
+            Self::Ipv4Address { ifindex, address } => host.holder(IpAddr::V4(address)) == Some(ifindex),
+            Self::Ipv6ToDevice { ifindex, address } => {
+                host.on_link.iter().any(|on| on.ifindex == ifindex && on.network == address && on.len == 128)
+            }
+            Self::Ipv4Default { ifindex, metric, .. } => {
+                host.ipv4_defaults.iter().any(|route| route.ifindex == ifindex && route.metric == metric)
+            }
+            Self::Netfilter(_) | Self::Forwarding { .. } => true,
         }
     }
 

@@ -1,6 +1,7 @@
 //! From what was done to what is wanted.
 
 use super::change::{Change, Tools};
+use super::snapshot::Snapshot;
 
 /// The changes that are in force, in the order in which they were made.
 #[derive(Debug, Default)]
@@ -40,8 +41,11 @@ impl Reconciler {
         changes.iter().rev().filter_map(|change| change.revert(tools).err()).collect()
     }
 
-    /// Forgets everything that was tied to a device that is gone.
-    pub fn device_lost(&mut self, tools: &mut Tools) -> Vec<anyhow::Error> {
-        self.leave(tools)
+    /// Forgets what somebody else has undone since, so that [`Reconciler::reach`]
+    /// makes it again. True if there was any.
+    pub fn notice(&mut self, host: &Snapshot) -> bool {
+        let before = self.applied.len();
+        self.applied.retain(|change| change.is_visible(host));
+        self.applied.len() != before
     }
 }
