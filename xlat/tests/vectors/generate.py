@@ -442,6 +442,9 @@ def fragments_4to6():
     fragmented("no-df-udp-zero-checksum", 17, 17, udp(OUT4, pattern(1400), check=0), udp(OUT6, pattern(1400)), 1280)
     fragmented("no-df-lowest-1400", 132, 132, raw(pattern(3000)), raw(pattern(3000)), 1400, lowest_ipv6_mtu="1400")
     fragmented("no-df-link-below-lowest", 132, 132, raw(pattern(3000)), raw(pattern(3000)), 1300, lowest_ipv6_mtu="1400", mtu="1280 1300")
+    # 1252 bytes fit, but only the last fragment may have a length that is not a multiple of 8.
+    fragmented("no-df-last-fills-the-link", 132, 132, raw(pattern(1248 + 1252)), raw(pattern(1248 + 1252)), 1300, lowest_ipv6_mtu="1300")
+    fragmented("no-df-last-overfills-the-link", 132, 132, raw(pattern(1248 + 1253)), raw(pattern(1248 + 1253)), 1300, lowest_ipv6_mtu="1300")
     fragmented("no-df-fragment-first", 132, 132, raw(pattern(1304)), raw(pattern(1304)), 1280, more=True)
     fragmented("no-df-fragment-last", 132, 132, raw(pattern(1301)), raw(pattern(1301)), 1280, offset=100)
     fragmented("no-df-echo", 1, 58, icmp4(8, 0, ECHO, raw(pattern(1400))), icmp6(128, 0, ECHO, raw(pattern(1400)), OUT6), 1280)
@@ -714,6 +717,7 @@ def fragments_6to4():
     fragmented("cut-udp-partial", 17, 17, inward(17, udp(IN6, pattern(1000), check="partial")), udp(IN4, pattern(1000)), 576, partial="true")
     fragmented("cut-fragment", 132, 132, inward(44, frag6(132, raw(pattern(1448)), offset=10, more=True, ident=ident)), raw(pattern(1448)), 1400, offset=10,
                more=True, ident=0x4321)
+    fragmented("cut-last-fills-the-link", 132, 132, inward(132, raw(pattern(576 + 580))), raw(pattern(576 + 580)), 600)
     fragmented("cut-to-68", 132, 132, inward(132, raw(pattern(100))), raw(pattern(100)), 68)
     reply6("too-big", "RFC 7915 §1.4", inward(132, raw(pattern(1461))), "too-big", 2, 0, u32(1500))
     reply6("too-big-narrow", "never less than 1280", inward(132, raw(pattern(1241))), "too-big", 2, 0, u32(1280), mtu="1000 1500")

@@ -1,5 +1,5 @@
 //! Reads the test vectors beside this file. Usable from any crate's tests with `#[path]`.
-#![allow(unreachable_pub)]
+#![allow(unreachable_pub, dead_code)] // not every user needs every field
 
 use std::collections::BTreeMap;
 
