@@ -32,7 +32,10 @@ class Clatd:
     config    text of its configuration file (default: empty, so that the machine's does not count)
     hide      a directory that it finds empty (e.g. /dev/net)
     datapath  auto, bpf, tun; default from V4SHIM_DATAPATH, else tun; None: not set
+    V4SHIM_TEST_SETS in the environment adds more `section.key=value`, to try the suite with other settings.
     """
+
+    serial = 0
 
     def __init__(self, node, *sets, config="", hide=None, datapath="", extra=(), env=None):
         self.node, self.lab = node, node.lab
@@ -40,14 +43,15 @@ class Clatd:
         self.run_dir.mkdir(exist_ok=True)
         self.config = node.lab.dir / f"v4shim-{node.name}.toml"
         self.config.write_text(config)
-        self.sets = list(sets)
+        self.sets = [*sets, *os.environ.get("V4SHIM_TEST_SETS", "").split()]
         if datapath == "":
             datapath = os.environ.get("V4SHIM_DATAPATH", "tun")
         if datapath and not any(s.startswith("clat.datapath=") for s in sets) and "datapath" not in config:
             self.sets.append(f"clat.datapath={datapath}")
         self.hide, self.extra = hide, list(extra)
         self.env = {"V4SHIM_RUN_DIR": str(self.run_dir), **(env or {})}
-        self.log = f"clatd-{node.name}.log"
+        Clatd.serial += 1
+        self.log = f"clatd-{node.name}-{Clatd.serial}.log"
         self.proc = None
         self.began = None
 
@@ -136,7 +140,11 @@ class Clatd:
         return self.lab.log_tail(self.log, lines)
 
     def __enter__(self):
-        return self.up() if self.proc is None else self
+        try:
+            return self.up() if self.proc is None else self
+        except BaseException:
+            self.end()
+            raise
 
     def __exit__(self, *_exc):
         if self.proc is not None and self.proc.poll() is None:

@@ -30,7 +30,7 @@ WRONG = [
     ('[nat64]\ndns_servers = ["resolver.example"]\n', ("dns_servers", "resolver.example")),
     ('[nat64]\nfallback_prefix = "64:ff9b::/95"\n', ("fallback_prefix", "64:ff9b::/95")),
     ("[nat64]\nprivate_ipv4 = 1\n", ("private_ipv4",)),
-    ('[clat]\nmtu = 1400\nmtu = 1300\n', ("mtu",)),
+    ('[clat]\nmtu = 1400\nmtu = 1300\n', ("3", "duplicate")),
     ("[clat\n", ()),
     ("\x00\x01", ()),
 ]

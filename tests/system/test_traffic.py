@@ -97,8 +97,10 @@ class Traffic(Active):
         self.assertEqual(self.lab.finish_probe(listener)["udp"], [])
 
     def test_ping(self):
-        """ping works, with small and with large packets, and shows the server's own address"""
-        for size in (0, 56, 1200, 1452):
+        """ping works and shows the server's own address"""
+        # Larger ones come back in fragments: a NAT64 fragments replies without DF to 1280 bytes
+        # (RFC 7915 §4), and fragmented ICMP is not translated (§1.2).
+        for size in (0, 56, 1200):
             with self.subTest(size=size):
                 out = self.node.run("ping", "-n", "-M", "do", "-c", "3", "-i", "0.2", "-W", "3", "-s", size, SERVER,
                                     check=False).stdout
@@ -128,9 +130,9 @@ class Traffic(Active):
 
     def test_unreachable_network(self):
         """an error from a router behind the NAT64 reaches the application"""
-        self.lab.r3.ip("route", "add", "unreachable", "192.88.99.99/32")
-        self.addCleanup(self.lab.r3.ip, "route", "del", "unreachable", "192.88.99.99/32")
-        done = self.node.run("ping", "-n", "-c", "2", "-W", "2", "192.88.99.99", check=False)
+        self.lab.r3.ip("route", "add", "unreachable", "203.0.112.1/32")
+        self.addCleanup(self.lab.r3.ip, "route", "del", "unreachable", "203.0.112.1/32")
+        done = self.node.run("ping", "-n", "-c", "2", "-W", "2", "203.0.112.1", check=False)
         self.assertRegex(done.stdout, r"From 192\.0\.2\.6 .*Unreachable")
 
     def hops(self, *options):
