@@ -137,3 +137,108 @@ impl fmt::Display for OwnIpv4Full {
 }
 
 impl core::error::Error for OwnIpv4Full {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(text: &str) -> AddressClass {
+        AddressClass::of(text.parse().unwrap())
+    }
+
+    /// The first and last address of each block, and their neighbours.
+    #[test]
+    fn classes_and_their_edges() {
+        use AddressClass::*;
+        for (expected, addresses) in [
+            (ThisNetwork, &["0.0.0.0", "0.255.255.255"][..]),
+            (Loopback, &["127.0.0.0", "127.255.255.255"]),
+            (LinkLocal, &["169.254.0.0", "169.254.255.255"]),
+            (Multicast, &["224.0.0.0", "239.255.255.255"]),
+            (Reserved, &["240.0.0.0", "255.255.255.254"]),
+            (Broadcast, &["255.255.255.255"]),
+            (Clat, &["192.0.0.0", "192.0.0.1", "192.0.0.7", "192.0.0.8"]),
+            (
+                Private,
+                &[
+                    "10.0.0.0",
+                    "10.255.255.255",
+                    "172.16.0.0",
+                    "172.31.255.255",
+                    "192.168.0.0",
+                    "192.168.255.255",
+                ],
+            ),
+            (
+                Private,
+                &[
+                    "100.64.0.0",
+                    "100.127.255.255",
+                    "198.18.0.0",
+                    "198.19.255.255",
+                    "192.0.0.9",
+                    "192.0.0.255",
+                ],
+            ),
+            (Documentation, &["192.0.2.0", "192.0.2.255", "198.51.100.1", "203.0.113.80", "192.88.99.1"]),
+            (
+                Global,
+                &["1.0.0.0", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255"],
+            ),
+            (
+                Global,
+                &[
+                    "128.0.0.0",
+                    "169.253.255.255",
+                    "169.255.0.0",
+                    "172.15.255.255",
+                    "172.32.0.0",
+                    "191.255.255.255",
+                ],
+            ),
+            (
+                Global,
+                &["192.0.1.0", "192.0.3.0", "192.167.255.255", "192.169.0.0", "198.17.255.255", "198.20.0.0"],
+            ),
+            (Global, &["8.8.8.8", "223.255.255.255"]),
+        ] {
+            for address in addresses {
+                assert_eq!(class(address), expected, "{address}");
+            }
+        }
+    }
+
+    #[test]
+    fn policy() {
+        let provider: Pref64 = "2001:db8:64::/96".parse().unwrap();
+        let well_known = Pref64::WELL_KNOWN;
+        for (address, plain, served, global_only) in [
+            ("8.8.8.8", true, true, true),
+            ("203.0.113.80", true, true, false),
+            ("10.0.0.1", false, true, false),
+            ("100.64.0.1", false, true, false),
+            ("192.0.0.1", false, false, false),
+            ("127.0.0.1", false, false, false),
+            ("169.254.169.254", false, false, false),
+            ("224.0.0.251", false, false, false),
+            ("0.0.0.0", false, false, false),
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(is_translatable(address, &provider, false), plain, "{address}");
+            assert_eq!(is_translatable(address, &provider, true), served, "{address}");
+            assert_eq!(is_translatable(address, &well_known, true), global_only, "{address}");
+        }
+    }
+
+    #[test]
+    fn own_addresses_have_room_for_64() {
+        let mut own = OwnIpv4::new();
+        for i in 0..64 {
+            assert_eq!(own.insert(Ipv4Addr::new(10, 0, 0, i)), Ok(()));
+            assert_eq!(own.insert(Ipv4Addr::new(10, 0, 0, 0)), Ok(()), "already there");
+        }
+        assert_eq!(own.insert(Ipv4Addr::new(10, 0, 1, 0)), Err(OwnIpv4Full));
+        assert!(own.contains(Ipv4Addr::new(10, 0, 0, 63)) && !own.contains(Ipv4Addr::UNSPECIFIED));
+        assert_eq!(own.as_slice().len(), 64);
+    }
+}

@@ -73,6 +73,8 @@ impl Sum {
     #[must_use]
     pub const fn fold(self) -> u16 {
         let sum = fold32(self.0);
+        // From at most 33 bits to 18, to 17, to 16.
+        let sum = (sum & 0xffff) + (sum >> 16);
         let sum = (sum & 0xffff) + (sum >> 16);
         let sum = (sum & 0xffff) + (sum >> 16);
         sum as u16
@@ -163,4 +165,104 @@ pub fn neutral_word(
     octets.get_mut(at..at + 2)?.fill(0);
     let rest = Sum::of(&octets).plus(Sum::from(pref64.network()));
     Some(Sum::from(ipv4).minus(rest).fold().to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::vec::Vec;
+
+    use super::*;
+
+    /// RFC 1071 §3.
+    #[test]
+    fn sums() {
+        let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
+        assert_eq!(Sum::of(&bytes).fold(), 0xddf2);
+        assert_eq!(Sum::of(&[]).fold(), 0);
+        assert_eq!(Sum::of(&[0xab]).fold(), 0xab00);
+        for len in 0..9 {
+            // However the words fall on chunks of four bytes, the sum is that of the halves.
+            let bytes: Vec<u8> = (0..len).map(|i| 0xf0 | i).collect();
+            let halves = bytes.chunks(2).map(Sum::of).fold(Sum::ZERO, Sum::plus);
+            assert_eq!(Sum::of(&bytes).fold(), halves.fold(), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn folding_carries_to_the_end() {
+        for sum in
+            [0x1_0000_ffff, 0x1_ffff_fffe, u64::MAX, u64::MAX - 1, 0xffff_0000_0000_ffff, 0x1_ffff, 0x2_fffe]
+        {
+            let expected = match sum % 0xffff {
+                0 => 0xffff,
+                rest => rest,
+            };
+            assert_eq!(u64::from(Sum(sum).fold()), expected, "{sum:x}");
+        }
+    }
+
+    #[test]
+    fn long_sums_do_not_overflow() {
+        let sum = Sum::of(&[0xff; 65536]);
+        assert_eq!(sum.fold(), 0xffff);
+        let sum =
+            (0..100_000).fold(sum, |sum, _| sum.plus(sum).plus_u32(u32::MAX).minus(Sum::of(&[0x12, 0x34])));
+        assert!(sum.fold() > 0);
+    }
+
+    /// RFC 1624 §4: where RFC 1141 would yield 0xffff.
+    #[test]
+    fn example_of_rfc_1624() {
+        let old = Sum::of(&[0x55, 0x55]);
+        let new = Sum::of(&[0x32, 0x85]);
+        assert_eq!(update(0xdd2f, old, new), 0x0000);
+    }
+
+    #[test]
+    fn updates_equal_recomputation_for_every_word() {
+        let rest = Sum::of(&[0x12, 0x34, 0x56, 0x78]);
+        for old in (0..=0xffffu16).step_by(251) {
+            for new in [0, 1, 0x7fff, 0xfffe, 0xffff, old, !old] {
+                let was = rest.plus_word(old).checksum();
+                let is = update(was, Sum::ZERO.plus_word(old), Sum::ZERO.plus_word(new));
+                assert_eq!(is % 0xffff, rest.plus_word(new).checksum() % 0xffff, "{old:04x} to {new:04x}");
+                let partial = update_partial(!was, Sum::ZERO.plus_word(old), Sum::ZERO.plus_word(new));
+                assert_eq!(partial % 0xffff, !is % 0xffff);
+            }
+        }
+    }
+
+    #[test]
+    fn completing_needs_room() {
+        let mut packet = [0; 8];
+        assert!(!complete(&mut packet, 9, 0));
+        assert!(!complete(&mut packet, 4, 3));
+        assert!(!complete(&mut packet, 0, usize::MAX));
+        assert_eq!(packet, [0; 8]);
+        assert!(complete(&mut packet, 4, 2));
+        assert_eq!(packet, [0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+        // A sum of 0xffff gives 0, which is stored as 0xffff.
+        let mut packet = [0xff, 0xff, 0, 0];
+        assert!(complete(&mut packet, 0, 2));
+        assert_eq!(packet, [0xff, 0xff, 0xff, 0xff]);
+    }
+
+    #[test]
+    fn neutral_words_exist_for_aligned_prefixes_only() {
+        let template = Ipv6Addr::LOCALHOST;
+        let ipv4 = Ipv4Addr::new(192, 0, 0, 1);
+        for (prefix, possible) in [
+            ("2001:db8::/32", true),
+            ("2001:db8::/40", false),
+            ("2001:db8::/48", false),
+            ("2001:db8::/56", false),
+        ] {
+            let found = neutral_word(template, 14, &prefix.parse().unwrap(), ipv4);
+            assert_eq!(found.is_some(), possible, "{prefix}");
+        }
+        assert!(neutral_word(template, 15, &crate::Pref64::WELL_KNOWN, ipv4).is_none());
+        assert!(neutral_word(template, 16, &crate::Pref64::WELL_KNOWN, ipv4).is_none());
+        assert!(neutral_word(template, usize::MAX, &crate::Pref64::WELL_KNOWN, ipv4).is_none());
+    }
 }

@@ -118,3 +118,37 @@ impl fmt::Display for ConfigError {
 }
 
 impl core::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::string::ToString;
+
+    use super::*;
+    use crate::Translator;
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        let pref64: Pref64 = "2001:db8:64::/96".parse().unwrap();
+        let good = Config::new(pref64, Ipv4Addr::new(192, 0, 0, 1), "2001:db8::1".parse().unwrap());
+        assert!(Translator::new(good).is_ok());
+        // An address of the host's own in shared mode, or any that an operator chooses.
+        assert!(Translator::new(Config { clat_ipv4: Ipv4Addr::new(10, 0, 0, 1), ..good }).is_ok());
+        for address in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "192.0.0.8"] {
+            let clat_ipv4 = address.parse().unwrap();
+            let error = Translator::new(Config { clat_ipv4, ..good }).unwrap_err();
+            assert_eq!(error, ConfigError::ClatIpv4(clat_ipv4));
+            assert!(error.to_string().contains(address));
+        }
+        for address in ["::", "::1", "ff02::1", "::ffff:192.0.2.1"] {
+            let clat_ipv6 = address.parse().unwrap();
+            let error = Translator::new(Config { clat_ipv6, ..good }).unwrap_err();
+            assert_eq!(error, ConfigError::ClatIpv6(clat_ipv6));
+        }
+        let clat_ipv6 = "2001:db8:64::1".parse().unwrap();
+        let error = Translator::new(Config { clat_ipv6, ..good }).unwrap_err();
+        assert_eq!(error, ConfigError::ClatIpv6InPref64(clat_ipv6, pref64));
+        let error = Translator::new(Config { lowest_ipv6_mtu: 1279, ..good }).unwrap_err();
+        assert_eq!(error, ConfigError::LowestIpv6Mtu(1279));
+    }
+}

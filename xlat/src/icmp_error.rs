@@ -63,6 +63,10 @@ pub(crate) fn v4_to_v6(
     let inner_protocol = match inner.protocol {
         protocol::ICMPV4 => protocol::ICMPV6,
         protocol::ICMPV6 | protocol::IGMP => return Err(DropReason::EmbeddedPacket),
+        // On the way in, these have been skipped.
+        extension::HOP_BY_HOP | extension::ROUTING | extension::FRAGMENT | extension::DESTINATION_OPTIONS => {
+            return Err(DropReason::EmbeddedPacket);
+        }
         other => other,
     };
     let fragment_len = if inner.is_fragment() { FragmentHeader::LEN } else { 0 };

@@ -189,3 +189,82 @@ impl fmt::Display for Pref64Error {
 }
 
 impl core::error::Error for Pref64Error {}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::string::ToString;
+
+    use super::*;
+
+    fn v6(text: &str) -> Ipv6Addr {
+        text.parse().unwrap()
+    }
+
+    /// RFC 6052 §2.4, tables 1 and 2.
+    #[test]
+    fn examples_of_the_rfc() {
+        let ipv4 = Ipv4Addr::new(192, 0, 2, 33);
+        for (prefix, address) in [
+            ("2001:db8::/32", "2001:db8:c000:221::"),
+            ("2001:db8:100::/40", "2001:db8:1c0:2:21::"),
+            ("2001:db8:122::/48", "2001:db8:122:c000:2:2100::"),
+            ("2001:db8:122:300::/56", "2001:db8:122:3c0:0:221::"),
+            ("2001:db8:122:344::/64", "2001:db8:122:344:c0:2:2100::"),
+            ("2001:db8:122:344::/96", "2001:db8:122:344::192.0.2.33"),
+            ("64:ff9b::/96", "64:ff9b::192.0.2.33"),
+        ] {
+            let prefix: Pref64 = prefix.parse().unwrap();
+            assert_eq!(prefix.embed(ipv4), v6(address), "{prefix}");
+            assert_eq!(prefix.extract(v6(address)), Some(ipv4), "{prefix}");
+            assert!(prefix.contains(v6(address)));
+        }
+    }
+
+    /// RFC 6052 §2.2: the suffix is ignored, the "u" octet is not.
+    #[test]
+    fn suffix_and_u_octet() {
+        let prefix: Pref64 = "2001:db8:122:344::/64".parse().unwrap();
+        assert_eq!(prefix.extract(v6("2001:db8:122:344:c0:2:21ff:ffff")), Some(Ipv4Addr::new(192, 0, 2, 33)));
+        assert_eq!(prefix.extract(v6("2001:db8:122:344:1c0:2:2100::")), None);
+        assert_eq!(prefix.extract(v6("2001:db8:122:345:c0:2:2100::")), None);
+        assert!(prefix.contains(v6("2001:db8:122:344:1c0:2:2100::")));
+    }
+
+    #[test]
+    fn what_is_no_prefix() {
+        use Pref64Error::*;
+        for (text, error) in [
+            ("64:ff9b::", Syntax),
+            ("64:ff9b::/", Syntax),
+            ("64:ff9b::/+96", Syntax),
+            ("64:ff9b::/256", Syntax),
+            ("192.0.2.1/32", Syntax),
+            ("64:ff9b::/95", Length(95)),
+            ("64:ff9b::/128", Length(128)),
+            ("2001:db8::1/96", HostBits),
+            ("2001:db8:0:1::/48", HostBits),
+            ("2001:db8:0:0:100::/96", ReservedBits),
+            ("2001:db8:0:0:ff00::/96", ReservedBits),
+            ("2001:db8:0:0:100::/64", HostBits),
+            ("ff05::/96", NotGlobalUnicast),
+            ("fe80::/64", NotGlobalUnicast),
+            ("::/96", NotGlobalUnicast),
+            ("::ffff:0:0/96", NotGlobalUnicast),
+        ] {
+            assert_eq!(text.parse::<Pref64>(), Err(error), "{text}");
+            assert!(!error.to_string().is_empty());
+        }
+        // Not the "u" octet.
+        assert!("2001:db8:0:0:ff::/96".parse::<Pref64>().is_ok());
+        assert_eq!("2001:DB8:64:0::/96".parse::<Pref64>().unwrap().to_string(), "2001:db8:64::/96");
+    }
+
+    #[test]
+    fn well_known() {
+        assert!("64:ff9b::/96".parse::<Pref64>().unwrap().is_well_known());
+        // RFC 8215, for local use.
+        assert!(!"64:ff9b:1::/96".parse::<Pref64>().unwrap().is_well_known());
+        assert!(!"64:ff9b:1::/48".parse::<Pref64>().unwrap().is_well_known());
+    }
+}

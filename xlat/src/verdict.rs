@@ -181,3 +181,23 @@ impl fmt::Display for DropReason {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_named_once_and_in_order() {
+        for (index, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), index);
+            assert!(
+                reason
+                    .as_str()
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            );
+            let same = DropReason::ALL.iter().filter(|other| other.as_str() == reason.as_str()).count();
+            assert_eq!(same, 1, "{reason}");
+        }
+    }
+}

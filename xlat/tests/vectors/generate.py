@@ -523,6 +523,8 @@ def icmp_4to6():
     error("quoted-igmp", rule, 3, 3, zero, None, back(2, raw(pattern(12))), reason="bad-embedded-packet")
     for name, bad in (
         ("nothing", []),
+        ("hop-by-hop", back(0, raw(pattern(12)))),
+        ("fragment-header", back(44, raw(pattern(12)))),
         ("half-a-header", cut(quote4, 19)),
         ("other-destination", ip4(17, udp((SERVER4, "192.0.0.2")), SERVER4, "192.0.0.2")),
         ("private-source", ip4(17, udp(("10.0.0.1", CLAT4)), "10.0.0.1", CLAT4)),
