@@ -36,7 +36,8 @@ static __always_inline struct flow *inbound_flow(struct __sk_buff *skb, const st
 		return NULL;
 	if ((config->flags & FLAG_SHARED) && native_taker(skb, config, key))
 		return NULL;
-	struct flow new = { .seen_ns = now, .port = key->local_port, .owner = OWNER_CLAT };
+	struct flow new = { .seen_ns = now, .port = key->local_port, .owner = OWNER_CLAT,
+			    .timeout = timeout_of(key->protocol, 0) };
 	if (bpf_map_update_elem(&FLOWS, key, &new, BPF_ANY))
 		return NULL;
 	return bpf_map_lookup_elem(&FLOWS, key);

@@ -77,7 +77,7 @@ static __always_inline int watch_native(struct __sk_buff *skb, const u32 l2)
 	}
 	if (key.protocol == PROTO_TCP && (!(tcp_flags & TCP_SYN) || !flow))
 		return TC_ACT_OK; /* socket look-up knows native TCP */
-	int result = new_flow(skb, config, &key, OWNER_NATIVE | (u32)tcp_flags << 8);
+	int result = new_flow(skb, &key, OWNER_NATIVE | (u32)tcp_flags << 8);
 	if (result < 0)
 		return drop(skb, EVENT_NO_PORT, OUT, key.protocol);
 	if (result == 0)

@@ -92,14 +92,11 @@ pub struct Flow {
     pub remote_port: u16,
     /// Time since boot (CLOCK_MONOTONIC) of the last packet, to about a quarter of a second.
     pub seen: Duration,
-    state: u8,
+    /// How long it lives without a packet: at least what RFC 5382 REQ-5, RFC 4787 REQ-5 and RFC 5508 REQ-1 ask.
+    pub timeout: Duration,
 }
 
 const OWNER_CLAT: u8 = 1;
-const STATE_ESTABLISHED: u8 = 1 << 0;
-const STATE_FIN_OUT: u8 = 1 << 1;
-const STATE_FIN_IN: u8 = 1 << 2;
-const STATE_RESET: u8 = 1 << 3;
 
 impl Flow {
     pub(super) fn decode(key: &FlowKeyBytes, flow: &FlowBytes) -> Self {
@@ -116,25 +113,15 @@ impl Flow {
             remote: Ipv6Addr::from(remote),
             remote_port: be16(key, 16),
             seen: Duration::from_nanos(u64::from_ne_bytes(seen)),
-            state: flow[11],
+            timeout: Duration::from_secs(u64::from(u32::from_ne_bytes([
+                flow[12], flow[13], flow[14], flow[15],
+            ]))),
         }
-    }
-
-    /// How long the record lives without a packet: at least what RFC 5382 REQ-5, RFC 4787 REQ-5 and RFC 5508 REQ-1 ask.
-    pub fn timeout(&self) -> Duration {
-        let closed = self.state & STATE_RESET != 0
-            || (self.state & STATE_FIN_OUT != 0 && self.state & STATE_FIN_IN != 0);
-        Duration::from_secs(match self.protocol {
-            6 if self.state & STATE_ESTABLISHED != 0 && !closed => 9000,
-            6 | 17 => 300,
-            58 => 60,
-            _ => 1800,
-        })
     }
 
     /// Whether the record is past its timeout; `now` is CLOCK_MONOTONIC.
     pub fn is_expired(&self, now: Duration) -> bool {
-        now.saturating_sub(self.seen) > self.timeout()
+        now.saturating_sub(self.seen) > self.timeout
     }
 }
 
