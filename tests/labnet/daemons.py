@@ -158,8 +158,9 @@ def _write_ra(lab, **more):
                      f" RDNSS {addresses.DNS64} {{ }};\n{pref64}}};\n")
         (lab.dir / "radvd.conf").write_text(text)
         return
+    interval = more.pop("interval", 3)
     fields = {"rdnss": [addresses.DNS64], "mtu": lab.seg_mtu, "pref64": announced, **more}
-    config = {"interval": 3, "interfaces": {
+    config = {"interval": interval, "interfaces": {
         name: {**fields, "prefixes": ["2001:db8:1::/64"] if name == "seg" else []} for name in _interfaces(lab)}}
     temp = lab.dir / "ra.json.new"
     temp.write_text(json.dumps(config))

@@ -23,7 +23,7 @@ class _Host(Case):
             time.sleep(0.3)
             now = snapshot.take(host)
             equal, last[0] = not snapshot.difference(last[0], now), now
-            return equal
+            return equal and '"tentative"' not in snapshot.text(now)
         wait_for(same, f"{host} to settle", 20)
         return last[0]
 

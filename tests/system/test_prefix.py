@@ -145,8 +145,10 @@ class By_ra(Case):
             self.assertRegex(lines[0], rf"^{self.lab.pref64} source=ra expires=\d+ router=fe80::1%eth0 used$")
 
     def test_solicited(self):
-        """clatd solicits: it need not wait for the next periodic RA"""
-        capture = self.lab.r1.spawn("tcpdump", "-ni", "seg", "-c", "1", "icmp6 and ip6[40]=133", log="rs.log")
+        """clatd solicits: it need not wait for the next periodic RA, here ten minutes away"""
+        self.lab.set_ra(self.lab.pref64, 600, interval=600)
+        time.sleep(1)                                          # the RA that the change itself caused
+        capture = self.lab.slaac.spawn("tcpdump", "-ni", "eth0", "-c", "1", "icmp6 and ip6[40]=133", log="rs.log")
         self.eventually(lambda: "listening" in self.lab.log_tail("rs.log"), "tcpdump to start")
         with self.clatd(self.lab.slaac):
             capture.wait(15)
@@ -203,9 +205,10 @@ class By_ra(Case):
 
     def test_malformed_options(self):
         """PREF64 options of wrong length or with an unknown prefix length code are ignored, good ones beside them used"""
-        bad = ("2601" + "02582001" "0db80bad"            # length 1 instead of 2
-               + "2602" + "025f" + "20010db80bad" + "00" * 6     # prefix length code 7
-               + "2603" + "0258" + "20010db80bad" + "00" * 14)   # length 3
+        network = "20010db80bad"
+        bad = ("2601" + "0258" + network[:8]                        # 8 bytes, length 1: too short for a prefix
+               + "2602" + "025f" + network + "00" * 6                # 16 bytes, prefix length code 7
+               + "2603" + "0258" + network + "00" * 14)              # 24 bytes, length 3
         self.lab.set_ra(self.lab.pref64, 600, raw=bad)
         with self.clatd(self.lab.slaac) as daemon:
             self.assertEqual(daemon.status()["prefix"]["prefix"], self.lab.pref64)
