@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::counters::{Counters, Direction, get};
+use crate::datapath::bpf::{Class, Event, FastCounters, Way};
 
 /// Version of the document; raised when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -64,23 +65,52 @@ impl Drop for StatusSocket {
     }
 }
 
-/// The counters by direction, as in the status document.
-pub fn counters(counters: &Counters) -> Value {
+/// The counters by direction, as in the status document: both datapaths in one
+/// place. Packets of the fast path that the daemon translated count once.
+pub fn counters(counters: &Counters, fast: Option<&FastCounters>) -> Value {
     let mut directions = Map::new();
-    for direction in Direction::ALL {
+    for (direction, way) in Direction::ALL.into_iter().zip([Way::Out, Way::In]) {
         let of = counters.of(direction);
-        let drops: Map<String, Value> =
+        let mut drops: Map<String, Value> =
             of.drops().map(|(reason, n)| (reason.as_str().to_owned(), json!(n))).collect();
+        let (mut packets, mut bytes) = (get(&of.packets), get(&of.bytes));
+        let mut kernel = Value::Null;
+        if let Some(fast) = fast {
+            let translated = fast.total(Event::Translated, way);
+            packets += translated.packets;
+            bytes += translated.bytes;
+            for event in Event::ALL.into_iter().filter(|event| event.is_drop()) {
+                let n = fast.total(event, way).packets;
+                if n > 0 {
+                    let before = drops.get(event.as_str()).and_then(Value::as_u64).unwrap_or(0);
+                    drops.insert(event.as_str().to_owned(), json!(before + n));
+                }
+            }
+            let by_protocol: Map<String, Value> = Class::ALL
+                .into_iter()
+                .map(|class| {
+                    let events =
+                        Event::ALL.into_iter().map(|event| (event, fast.get(event, way, class).packets));
+                    let seen: Map<String, Value> = events
+                        .filter(|(_, n)| *n > 0)
+                        .map(|(e, n)| (e.as_str().to_owned(), json!(n)))
+                        .collect();
+                    (class.as_str().to_owned(), Value::Object(seen))
+                })
+                .collect();
+            kernel = Value::Object(by_protocol);
+        }
         directions.insert(
             direction.as_str().to_owned(),
             json!({
-                "packets": get(&of.packets),
-                "bytes": get(&of.bytes),
+                "packets": packets,
+                "bytes": bytes,
                 "fragmented": get(&of.fragmented),
                 "icmp_errors_sent": get(&of.replies),
                 "icmp_errors_limited": get(&of.replies_limited),
                 "write_errors": get(&of.write_errors),
                 "drops": drops,
+                "kernel": kernel,
             }),
         );
     }

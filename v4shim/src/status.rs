@@ -103,8 +103,9 @@ fn table(document: &Value) -> String {
         row("as", format!("{six} ({})", text(&document["address_mode"])));
     }
     let datapath = &document["datapath"];
-    let offloads = datapath["offloads"].as_str().map(|what| format!("; {what}")).unwrap_or_default();
-    row("datapath", format!("{} ({}){offloads}", text(&datapath["kind"]), text(&datapath["reason"])));
+    if let Some(kind) = datapath["kind"].as_str() {
+        row("datapath", format!("{kind} ({}); {}", text(&datapath["reason"]), text(&datapath["details"])));
+    }
     for (name, counters) in document["counters"].as_object().into_iter().flatten() {
         let number = |key: &str| counters[key].as_u64().unwrap_or_default();
         let mut line = format!("{} packets, {} bytes", number("packets"), number("bytes"));
@@ -146,7 +147,7 @@ mod tests {
             "schema": 1, "state": "degraded", "reason": "why", "state_since_s": 61, "device": "clat",
             "prefix": {"prefix": "2001:db8::/96", "source": "ra", "router": "fe80::1%eth0", "expires_s": 7200},
             "uplink": "eth0", "gateway": "fe80::1", "ipv4": "192.0.0.1", "ipv6": "2001:db8::1", "mtu": 1480,
-            "address_mode": "shared", "datapath": {"kind": "tun", "reason": "configured", "offloads": null},
+            "address_mode": "shared", "datapath": {"kind": "tun", "reason": "configured", "details": "x"},
             "counters": {"4to6": {"packets": 3, "bytes": 100, "drops": {"igmp": 2}}, "6to4": {}},
         });
         let table = table(&document);

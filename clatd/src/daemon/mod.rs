@@ -24,7 +24,7 @@ use xlat::OwnIpv4;
 
 use crate::counters::Counters;
 use crate::datapath::tun::TunError;
-use crate::datapath::{self, Datapath, Kind, PacketSettings};
+use crate::datapath::{Datapath, PacketSettings};
 use crate::exit::{FAILED, Fatal, PERMISSION};
 use crate::host::change::{Change, Tools};
 use crate::host::journal::Journal;
@@ -50,8 +50,6 @@ const JUST_STARTED: Duration = Duration::from_secs(1);
 pub struct Daemon {
     config: Config,
     run_dir: PathBuf,
-    kind: Kind,
-    kind_reason: String,
     counters: Arc<Counters>,
     machine: Machine,
     tools: Tools,
@@ -107,8 +105,6 @@ impl Daemon {
     /// Checks what must be right, undoes what a predecessor left, and gets ready. Nothing of the host is changed yet.
     pub fn new(config: Config, run_dir: PathBuf) -> Result<Self, Fatal> {
         preflight::privileges()?;
-        let (kind, kind_reason) =
-            datapath::choose(config.clat.datapath).map_err(|error| Fatal::failed(format!("{error:#}")))?;
         let lock = RunDir::lock(&run_dir)?;
         let mut tools = tools(&run_dir)?;
         for error in tools.undo_journal() {
@@ -141,8 +137,6 @@ impl Daemon {
             machine: Machine::new(config.clat.clone(), Secret::from_machine_id(&machine_id)),
             config,
             run_dir,
-            kind,
-            kind_reason,
             counters: Arc::default(),
             tools,
             reconciler: Reconciler::default(),
@@ -165,7 +159,6 @@ impl Daemon {
 
     /// Runs until a signal ends it, and undoes everything.
     pub fn run(mut self) -> Result<(), Fatal> {
-        tracing::info!("datapath {}: {}", self.kind.as_str(), self.kind_reason);
         let outcome = self.events();
         let errors = self.leave();
         outcome?;
@@ -374,23 +367,32 @@ impl Daemon {
             lowest_ipv6_mtu: u16::try_from(self.config.clat.lowest_ipv6_mtu).unwrap_or(u16::MAX),
             copy_traffic_class: self.config.clat.copy_traffic_class,
         };
-        let ifindex = match &self.datapath {
+        let (ifindex, kind) = match &mut self.datapath {
             Some(datapath) => {
-                datapath.update(desired, settings, own_ipv4)?;
-                datapath.ifindex()
+                datapath.update(desired, own_ipv4)?;
+                (datapath.ifindex(), datapath.kind())
             }
             None => {
                 let failed = Arc::clone(&self.failed);
                 let counters = Arc::clone(&self.counters);
-                let started = Datapath::start(self.kind, desired, settings, own_ipv4, counters, failed)?;
-                tracing::debug!("device {}: {}", desired.device, started.offloads());
-                let ifindex = started.ifindex();
+                let wanted = self.config.clat.datapath;
+                let started = Datapath::start(wanted, desired, settings, own_ipv4, counters, failed)?;
+                tracing::info!(
+                    "datapath {} ({}): {}",
+                    started.kind().as_str(),
+                    started.reason(),
+                    started.details()
+                );
+                if let Some(why) = started.pin_failure() {
+                    tracing::info!("flow records will not survive a restart: {why}");
+                }
+                let found = (started.ifindex(), started.kind());
                 self.datapath = Some(started);
-                self.machine.handle(Event::Device(Some(ifindex)), now);
-                ifindex
+                self.machine.handle(Event::Device(Some(found.0)), now);
+                found
             }
         };
-        let plan = Change::plan(desired, ifindex, self.kind.kernel_forwards());
+        let plan = Change::plan(desired, ifindex, kind.kernel_forwards());
         self.reconciler.reach(&mut self.tools, &plan)
     }
 

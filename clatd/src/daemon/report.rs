@@ -28,12 +28,12 @@ impl Daemon {
             "ipv6": desired.map(|d| d.identity.outer()),
             "address_mode": mode_name(self.config.clat.address),
             "mtu": desired.map(|d| d.mtu),
-            "datapath": {
-                "kind": self.kind.as_str(),
-                "reason": self.kind_reason,
-                "offloads": self.datapath.as_ref().map(|d: &Datapath| d.offloads().to_string()),
-            },
-            "counters": counters(&self.counters),
+            "datapath": self.datapath.as_ref().map(|datapath| json!({
+                "kind": datapath.kind().as_str(),
+                "reason": datapath.reason(),
+                "details": datapath.details(),
+            })),
+            "counters": counters(&self.counters, self.datapath.as_ref().and_then(Datapath::fast_counters).as_ref()),
         })
     }
 }

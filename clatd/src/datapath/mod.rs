@@ -4,6 +4,7 @@
 pub mod bpf;
 pub mod tun;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -13,12 +14,15 @@ use xlat::{LinkMtu, OwnIpv4, Translator};
 
 use crate::counters::Counters;
 use crate::host::change::clat_ipv6;
-use crate::machine::Desired;
+use crate::machine::{Desired, Identity};
+use bpf::{Attachment, FastCounters, FastPath, FastPathError, LinkKind, Mode, Params};
 use tun::{Device, Offloads, Pump, Rules};
 
 /// Who carries packets between device and uplink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// eBPF programs, which translate most packets themselves.
+    Bpf,
     /// The kernel's forwarding.
     Tun,
 }
@@ -27,26 +31,14 @@ impl Kind {
     /// The name in configuration and status.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Bpf => "bpf",
             Self::Tun => "tun",
         }
     }
 
     /// True if the kernel forwards between device and uplink.
     pub fn kernel_forwards(self) -> bool {
-        match self {
-            Self::Tun => true,
-        }
-    }
-}
-
-/// The datapath of this build and configuration, and why it is that one.
-pub fn choose(wanted: Wanted) -> anyhow::Result<(Kind, String)> {
-    match wanted {
-        Wanted::Tun => Ok((Kind::Tun, "configured".to_owned())),
-        Wanted::Auto => Ok((Kind::Tun, "the eBPF fast path is not part of this build".to_owned())),
-        Wanted::Bpf => anyhow::bail!(
-            "clat.datapath = \"bpf\": the eBPF fast path is not part of this build (use \"auto\" or \"tun\")"
-        ),
+        self == Self::Tun
     }
 }
 
@@ -61,40 +53,70 @@ pub struct PacketSettings {
     pub copy_traffic_class: bool,
 }
 
-/// A device with its translating thread.
+/// A device with its translating thread, and the fast path if it can be had.
 pub struct Datapath {
-    // Dropped in this order: first nobody reads any more, then the device goes.
+    // Dropped in this order: nothing is translated any more, nobody reads any more, the device goes.
+    fast: Option<FastPath>,
     pump: Pump,
     device: Device,
-    kind: Kind,
+    settings: PacketSettings,
+    reason: String,
 }
 
 impl Datapath {
     /// Creates the device and starts to translate. `failed` is written to if
     /// that ends by itself.
     pub fn start(
-        kind: Kind,
+        wanted: Wanted,
         desired: &Desired,
         settings: PacketSettings,
         own_ipv4: OwnIpv4,
         counters: Arc<Counters>,
         failed: Arc<EventFd>,
     ) -> anyhow::Result<Self> {
-        let rules = rules(kind, desired, settings, own_ipv4)?;
         let device = Device::create(&desired.device, Offloads::TcpAndUdp)?;
+        let (fast, reason) = match wanted {
+            Wanted::Tun => (None, "configured".to_owned()),
+            Wanted::Bpf => {
+                let fast = attach(&device, desired, settings, own_ipv4).context("clat.datapath = \"bpf\"")?;
+                (Some(fast), "configured".to_owned())
+            }
+            Wanted::Auto => match attach(&device, desired, settings, own_ipv4) {
+                Ok(fast) => (Some(fast), "automatic choice".to_owned()),
+                Err(error) => (None, format!("no fast path: {error:#}")),
+            },
+        };
+        let kind = if fast.is_some() { Kind::Bpf } else { Kind::Tun };
+        let rules = rules(kind, desired, settings, own_ipv4)?;
         let pump = Pump::start(&device, rules, counters, failed).context("cannot start to translate")?;
-        Ok(Self { pump, device, kind })
+        Ok(Self { fast, pump, device, settings, reason })
     }
 
     /// Translates by other addresses from the next packet on.
-    pub fn update(
-        &self,
-        desired: &Desired,
-        settings: PacketSettings,
-        own_ipv4: OwnIpv4,
-    ) -> anyhow::Result<()> {
-        self.pump.set_rules(rules(self.kind, desired, settings, own_ipv4)?);
+    pub fn update(&mut self, desired: &Desired, own_ipv4: OwnIpv4) -> anyhow::Result<()> {
+        self.pump.set_rules(rules(self.kind(), desired, self.settings, own_ipv4)?);
+        if let Some(fast) = &mut self.fast {
+            let params = params(&self.device, desired, self.settings, own_ipv4)?;
+            match fast.update(&params) {
+                Err(FastPathError::NeedsAttach) => {
+                    // The old programs go first: two translators would take each other's packets.
+                    self.fast = None;
+                    self.fast = Some(FastPath::attach(&params)?);
+                }
+                other => other?,
+            }
+        }
         Ok(())
+    }
+
+    /// Who carries packets.
+    pub fn kind(&self) -> Kind {
+        if self.fast.is_some() { Kind::Bpf } else { Kind::Tun }
+    }
+
+    /// Why it is this datapath.
+    pub fn reason(&self) -> &str {
+        &self.reason
     }
 
     /// The device's interface index.
@@ -102,15 +124,87 @@ impl Datapath {
         self.device.ifindex
     }
 
-    /// What the kernel leaves undone in packets.
-    pub fn offloads(&self) -> Offloads {
-        self.device.offloads
+    /// How it works in detail, for the status.
+    pub fn details(&self) -> String {
+        match &self.fast {
+            None => self.device.offloads.to_string(),
+            Some(fast) => {
+                let how = match fast.attachment() {
+                    Attachment::Clsact => "clsact filters",
+                    Attachment::Tcx | Attachment::Auto => "TCX links",
+                };
+                let pins =
+                    if fast.pin_failure().is_some() { ", flow records end with the process" } else { "" };
+                format!("{how}{pins}; the rest by {}", self.device.offloads)
+            }
+        }
+    }
+
+    /// What the kernel counted, with the fast path.
+    pub fn fast_counters(&self) -> Option<FastCounters> {
+        self.fast.as_ref()?.counters().ok()
+    }
+
+    /// Why flow records will not outlive this process.
+    pub fn pin_failure(&self) -> Option<&str> {
+        self.fast.as_ref()?.pin_failure()
     }
 
     /// Why translation ended by itself, if it did.
     pub fn failure(&self) -> Option<String> {
         self.pump.failure()
     }
+}
+
+fn attach(
+    device: &Device,
+    desired: &Desired,
+    settings: PacketSettings,
+    own_ipv4: OwnIpv4,
+) -> anyhow::Result<FastPath> {
+    Ok(FastPath::attach(&params(device, desired, settings, own_ipv4)?)?)
+}
+
+fn params(
+    device: &Device,
+    desired: &Desired,
+    settings: PacketSettings,
+    own_ipv4: OwnIpv4,
+) -> anyhow::Result<Params> {
+    let uplink = &desired.uplink;
+    let link_kind = match uplink.mac {
+        Some(mac) => LinkKind::Ethernet { mac },
+        None if uplink.raw_ip => LinkKind::RawIp,
+        None => anyhow::bail!("{} is neither Ethernet nor a link of bare IP packets", uplink.name),
+    };
+    Ok(Params {
+        clat_ifindex: device.ifindex,
+        uplink_ifindex: uplink.ifindex,
+        link_kind,
+        next_hop: uplink.gateway,
+        pref64: desired.pref64,
+        clat_ipv4: desired.ipv4,
+        clat_ipv6: desired.identity.outer(),
+        mode: match desired.identity {
+            Identity::Shared { .. } => Mode::Shared,
+            Identity::Own { .. } => Mode::Dedicated,
+        },
+        private_ipv4: settings.private_ipv4,
+        copy_traffic_class: settings.copy_traffic_class,
+        inbound_allowed: desired.inbound_allow,
+        own_ipv4: own_ipv4.as_slice().to_vec(),
+        ipv6_mtu: uplink.ipv6_mtu,
+        lowest_ipv6_mtu: u32::from(settings.lowest_ipv6_mtu),
+        pin_directory: pin_directory(&desired.device),
+        attachment: Attachment::Auto,
+    })
+}
+
+/// One directory for each device of each network namespace: `/sys/fs/bpf` is shared by all of them.
+fn pin_directory(device: &str) -> Option<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    let namespace = std::fs::metadata("/proc/self/ns/net").ok()?.ino();
+    Some(PathBuf::from(format!("/sys/fs/bpf/v4shim/{namespace}-{device}")))
 }
 
 fn rules(

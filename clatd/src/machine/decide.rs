@@ -61,6 +61,7 @@ impl Machine {
                 LinkKind::Ethernet(mac) => Some(mac),
                 _ => None,
             },
+            raw_ip: link.kind == LinkKind::RawIp,
             gateway: route.gateway,
         };
         let ipv4 = self.choose_ipv4(host)?;

@@ -80,6 +80,8 @@ pub struct Uplink {
     pub ipv6_mtu: u32,
     /// Link-layer address, on Ethernet.
     pub mac: Option<[u8; 6]>,
+    /// True if it carries bare IP packets (TUN, WireGuard, PPP).
+    pub raw_ip: bool,
     /// Next hop; `None` when the NAT64 is on-link or the link has no hops.
     pub gateway: Option<Ipv6Addr>,
 }
