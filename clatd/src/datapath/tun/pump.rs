@@ -206,8 +206,9 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         let counters = shared.counters.of(direction);
         let rules = Arc::clone(&self.rules);
-        // Only a packet that fits can leave its checksum to a device: fragments cannot.
-        if header.needs_checksum() && !header.is_gso() && !fits(&packet, direction, rules.mtu) {
+        // The checksum of a packet inside a tunnel is not the transport's own: no address of it changes here.
+        let transport = transport_offset(&self.buffer[packet.clone()]);
+        if header.needs_checksum() && !header.is_gso() && !header.checksum_starts_at(transport) {
             header.finish_checksum(&mut self.buffer[packet.clone()]);
         }
         let Some(offload) = header.offload() else {
@@ -294,13 +295,11 @@ fn accepted(result: std::io::Result<usize>, counters: &DirectionCounters) -> boo
     result.is_ok()
 }
 
-/// True if the packet is certain to fit the other side in one piece.
-fn fits(packet: &Range<usize>, direction: Direction, mtu: LinkMtu) -> bool {
-    let length = packet.len() as u64;
-    match direction {
-        // 1280 is where RFC 7915 §4 begins to fragment packets without DF.
-        Direction::Ipv4ToIpv6 => length + 28 <= u64::from(mtu.ipv6.min(1280)),
-        Direction::Ipv6ToIpv4 => length <= u64::from(mtu.ipv4),
+/// Where the transport header begins, in bytes; extension headers are not looked behind.
+fn transport_offset(packet: &[u8]) -> u16 {
+    match packet.first() {
+        Some(first) if first >> 4 == 4 => u16::from(first & 0x0f) * 4,
+        _ => 40,
     }
 }
 
@@ -334,6 +333,14 @@ mod tests {
         assert_eq!(segments(tcp, &(0..5041)), 6);
         assert_eq!(segments(tcp, &(0..20)), 1);
         assert_eq!(segments(Offload::NONE, &(0..60000)), 1);
+    }
+
+    #[test]
+    fn the_transport_header_is_found() {
+        assert_eq!(transport_offset(&[0x45]), 20);
+        assert_eq!(transport_offset(&[0x4f]), 60);
+        assert_eq!(transport_offset(&[0x60]), 40);
+        assert_eq!(transport_offset(&[]), 40);
     }
 
     #[test]

@@ -74,6 +74,11 @@ impl VnetHeader {
         self.flags & FLAG_NEEDS_CSUM != 0
     }
 
+    /// True if that checksum's coverage begins at this offset.
+    pub(super) fn checksum_starts_at(&self, offset: u16) -> bool {
+        self.csum_start == offset
+    }
+
     /// True if the packet stands for several segments.
     pub(super) fn is_gso(&self) -> bool {
         self.gso_type & !GSO_ECN != GSO_NONE
