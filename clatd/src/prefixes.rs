@@ -86,8 +86,8 @@ impl Prefixes {
     }
 
     /// The used prefix for the status document.
-    pub fn describe_used(&self) -> Value {
-        self.used().map_or(Value::Null, |known| describe(known, None))
+    pub fn describe_used(&self, host: Option<&Snapshot>) -> Value {
+        self.used().map_or(Value::Null, |known| describe(known, host))
     }
 
     /// All known prefixes for the status document.

@@ -22,7 +22,7 @@ impl Daemon {
             "device": self.config.clat.device,
             "uplink": desired.map(|d| d.uplink.name.clone()),
             "gateway": desired.and_then(|d| d.uplink.gateway),
-            "prefix": self.prefixes.describe_used(),
+            "prefix": self.prefixes.describe_used(self.machine.host()),
             "prefixes": self.prefixes.describe(self.machine.host()),
             "ipv4": desired.map(|d| d.ipv4),
             "ipv6": desired.map(|d| d.identity.outer()),
