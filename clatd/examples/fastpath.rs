@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         mtu: LinkMtu { ipv4: 1480, ipv6: 1500 },
         kernel_forwards: false,
     };
-    let _pump = Pump::start(&device, rules, Arc::new(Counters::default()), EventFd::new()?)?;
+    let _pump = Pump::start(&device, rules, Arc::new(Counters::default()), Arc::new(EventFd::new()?))?;
     let started = std::time::Instant::now();
     let fast = FastPath::attach(&params)?;
     println!("ready {:?} after {:?}", fast.attachment(), started.elapsed());
