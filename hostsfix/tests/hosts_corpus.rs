@@ -1,5 +1,6 @@
 //! Replays the corpus of the fuzz target `hosts_file`.
 
+#[allow(unreachable_pub, reason = "the fuzz targets are another crate, and need it public")]
 #[path = "../../tests/fuzz/src/hosts_file.rs"]
 mod hosts_file;
 

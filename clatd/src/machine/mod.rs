@@ -4,7 +4,7 @@
 //! It is level-triggered: every event updates what is known, and
 //! [`Machine::decision`] derives the whole answer from it. What has to be
 //! remembered between two answers (the addresses that flows depend on, failed
-//! attempts) is in [`Memory`]; everything else is recomputed, so that no
+//! attempts) is in `Memory`; everything else is recomputed, so that no
 //! order of events can leave it inconsistent.
 
 pub mod address;

@@ -1,9 +1,9 @@
 //! A small synchronous rtnetlink handle.
 //!
 //! One request at a time, sequence numbers checked, kernel errors named after
-//! the request that caused them. [`monitor`] is the one asynchronous part: it
+//! the request that caused them. [`Monitor`] is the one asynchronous part: it
 //! only says *that* something changed; what the host looks like is then read
-//! afresh by [`read`], so that a lost notification can never leave us with a
+//! afresh by [`Handle::snapshot`], so that a lost notification can never leave us with a
 //! stale picture.
 
 mod change;
