@@ -6,13 +6,13 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`hooks`] | the exported functions: trampolines |
-//! | [`real`] | what they would have called without us |
-//! | [`connect`], [`send`], [`receive`], [`names`] | what the hooks do when the real call cannot |
-//! | [`exchange`] | one socket put in the place of another: epoll, duplicates, `dup3` |
-//! | [`table`] | which descriptors are ours, without locks |
-//! | [`settings`], [`prefix`] | mode and prefix |
-//! | [`user`] | the application's memory, which may be anything |
+//! | `hooks` | the exported functions: trampolines |
+//! | `real` | what they would have called without us |
+//! | `connect`, `send`, `receive`, `names` | what the hooks do when the real call cannot |
+//! | `exchange` | one socket put in the place of another: epoll, duplicates, `dup3` |
+//! | `table` | which descriptors are ours, without locks |
+//! | `settings`, `prefix` | mode and prefix |
+//! | `user` | the application's memory, which may be anything |
 //!
 //! Rules for every line that runs in a hook, because a hook may run in a signal handler that
 //! interrupted `malloc`, in a vfork child, or before any constructor: no allocation, no lock, no stdio, no symbol
