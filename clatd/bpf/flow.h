@@ -206,7 +206,7 @@ __noinline int claim_port(struct __sk_buff *skb, struct flow_key *key, u32 with)
 	};
 	bool mapped = flow.port != outer.local_port;
 	struct flow *taken = find_flow(&outer, flow.seen_ns);
-	if (taken && (mapped || taken->owner != owner))
+	if (taken && (mapped || taken->owner != owner || taken->port != flow.port))
 		return 1;
 	/* A native flow has its own socket. */
 	if ((config->flags & FLAG_SHARED) && (mapped || owner == OWNER_CLAT) && native_socket(skb, config, &outer))
@@ -247,9 +247,12 @@ __noinline int new_flow(struct __sk_buff *skb, struct flow_key *key, u32 owner_a
 	/* Unrolled: without CAP_PERFMON the verifier follows a loop beyond its end, as the CPU might, and never returns. */
 #pragma clang loop unroll(full)
 	for (int attempt = 0; attempt < PORT_ATTEMPTS; attempt++) {
-		/* Above the system ports, of the same parity (RFC 4787 REQ-4). */
+		/* Above the system ports; of the same parity (RFC 4787 REQ-4) while that is not hard to come by: connect()
+		 * prefers even ports, on either side. */
 		u32 port = 1024 + bpf_get_prandom_u32() % (65536 - 1024);
-		key->local_port = be16((u16)((port & ~1u) | (be16(inside) & 1)));
+		if (attempt < PORT_ATTEMPTS / 3)
+			port = (port & ~1u) | (be16(inside) & 1);
+		key->local_port = be16((u16)port);
 		result = claim_port(skb, key, with);
 		if (result <= 0)
 			return result < 0 ? -1 : key->local_port != inside;
