@@ -23,7 +23,7 @@ from .netns import BASE, LabError
 from .topology import Lab
 
 SYSTEM = Path(__file__).resolve().parents[1] / "system"
-DATAPATHS = os.environ.get("V4SHIM_DATAPATHS", "tun").replace(",", " ").split()
+DATAPATHS = os.environ.get("V4SHIM_DATAPATHS", "tun bpf").replace(",", " ").split()
 MODE = os.environ.get("V4SHIM_TEST_MODE", "normal")       # quick | normal | full
 
 
