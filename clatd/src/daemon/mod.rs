@@ -24,7 +24,7 @@ use xlat::OwnIpv4;
 
 use crate::counters::Counters;
 use crate::datapath::tun::TunError;
-use crate::datapath::{Datapath, PacketSettings};
+use crate::datapath::{Datapath, PacketSettings, remove_flow_records};
 use crate::exit::{FAILED, Fatal, PERMISSION};
 use crate::host::change::{Change, Tools};
 use crate::host::journal::Journal;
@@ -78,11 +78,16 @@ pub fn cleanup(run_dir: PathBuf) -> Result<(), Fatal> {
     let _lock = RunDir::lock(&run_dir)?;
     let mut tools = tools(&run_dir)?;
     let noted = tools.journal.entries().len();
-    let errors = tools.undo_journal();
+    let mut errors = tools.undo_journal();
     remove_leftovers(&run_dir);
+    let records = remove_flow_records().unwrap_or_else(|error| {
+        errors.push(anyhow::Error::from(error).context("cannot remove the flow records"));
+        false
+    });
     match errors.first() {
         None => {
-            println!("clatd: {noted} leftover change(s) undone");
+            let records = if records { ", flow records removed" } else { "" };
+            println!("clatd: {noted} leftover change(s) undone{records}");
             Ok(())
         }
         Some(error) => Err(Fatal::failed(format!("cannot undo everything: {error:#}"))),

@@ -4,7 +4,7 @@
 pub mod bpf;
 pub mod tun;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -200,11 +200,40 @@ fn params(
     })
 }
 
-/// One directory for each device of each network namespace: `/sys/fs/bpf` is shared by all of them.
+/// Where flow records outlive the process.
+const PINS: &str = "/sys/fs/bpf/v4shim";
+
+/// One directory for each device of each network namespace: the file system is
+/// shared by all of them.
 fn pin_directory(device: &str) -> Option<PathBuf> {
+    Some(Path::new(PINS).join(format!("{}-{device}", network_namespace()?)))
+}
+
+fn network_namespace() -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
-    let namespace = std::fs::metadata("/proc/self/ns/net").ok()?.ino();
-    Some(PathBuf::from(format!("/sys/fs/bpf/v4shim/{namespace}-{device}")))
+    Some(std::fs::metadata("/proc/self/ns/net").ok()?.ino())
+}
+
+/// Removes the flow records of this network namespace. A stop leaves them, so
+/// that the connections in flight survive a restart. True if there were any.
+pub fn remove_flow_records() -> std::io::Result<bool> {
+    let Some(namespace) = network_namespace() else { return Ok(false) };
+    let entries = match std::fs::read_dir(PINS) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let mut any = false;
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&format!("{namespace}-")) {
+            std::fs::remove_dir_all(entry.path())?;
+            any = true;
+        }
+    }
+    // Other namespaces may still need it.
+    let _ = std::fs::remove_dir(PINS);
+    Ok(any)
 }
 
 fn rules(
