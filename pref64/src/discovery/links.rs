@@ -10,8 +10,10 @@ const INTERVAL: Duration = Duration::from_secs(4);
 const SOLICITATIONS: u32 = 3;
 /// After those, RFC 7559 §2 goes on with ever longer pauses up to this one, until a router is heard.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// A solicitation that could not be sent (no link-local address yet, link flapping) is tried again after this.
+/// A solicitation that could not be sent (no link-local address yet, link flapping) is tried again after this, then
+/// ever later: a link may have IPv6 turned off for good.
 const RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
 /// When nothing refreshes a prefix, its routers are solicited this long before it expires.
 const REFRESH: Duration = Duration::from_secs(32);
 
@@ -24,6 +26,8 @@ struct Link {
     next: Option<Duration>,
     /// Solicitations sent since a router was last heard.
     sent: u32,
+    /// Solicitations in a row that could not be sent.
+    failures: u32,
 }
 
 impl Links {
@@ -50,7 +54,7 @@ impl Links {
         for ifindex in up {
             self.0.entry(*ifindex).or_insert_with(|| {
                 changed = true;
-                Link { next: delay.map(|delay| now + jitter.below(delay)), sent: 0 }
+                Link { next: delay.map(|delay| now + jitter.below(delay)), ..Link::default() }
             });
         }
         changed
@@ -60,6 +64,7 @@ impl Links {
     pub(super) fn heard(&mut self, now: Duration, ifindex: u32, last: Option<Duration>, jitter: &mut Jitter) {
         if let Some(link) = self.0.get_mut(&ifindex) {
             link.sent = 0;
+            link.failures = 0;
             link.next = last
                 .map(|last| last.saturating_sub(REFRESH) + jitter.below(REFRESH / 4))
                 .filter(|refresh| *refresh > now + INTERVAL);
@@ -69,7 +74,8 @@ impl Links {
     pub(super) fn failed(&mut self, now: Duration, ifindex: u32, jitter: &mut Jitter) {
         if let Some(link) = self.0.get_mut(&ifindex) {
             link.sent = link.sent.saturating_sub(1);
-            link.next = Some(now + jitter.around(RETRY));
+            link.next = Some(now + jitter.around((RETRY * (1 << link.failures.min(9))).min(LONGEST_RETRY)));
+            link.failures = link.failures.saturating_add(1);
         }
     }
 

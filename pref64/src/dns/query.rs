@@ -2,10 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage};
 
 use super::message::{self, FORMERR, NOTIMP, Name, Question, RecordType, Reply, UDP_SIZE};
 use super::{now, random};
@@ -202,9 +204,7 @@ impl Query {
 
     fn ask_tcp(&mut self) -> io::Result<()> {
         let address = self.new_question()?;
-        // The server has just answered over UDP, so this does not block for long.
-        let stream = TcpStream::connect_timeout(&address, self.options.timeout)?;
-        stream.set_nonblocking(true)?;
+        let stream = connect(address)?;
         let question = self.question.to_bytes(false);
         let mut unsent = (question.len() as u16).to_be_bytes().to_vec();
         unsent.extend(question);
@@ -230,6 +230,10 @@ impl Query {
                 }
             }
             Some(Transport::Tcp(stream, unsent, received)) => {
+                // A connection that could not be made.
+                if let Some(error) = stream.take_error()? {
+                    return Err(error);
+                }
                 while !unsent.is_empty() {
                     match stream.write(unsent) {
                         Ok(length) => drop(unsent.drain(..length)),
@@ -315,10 +319,21 @@ pub fn lookup(
     }
 }
 
-/// "Nothing now" is no error.
+/// Begins a connection without waiting for it: the event loop that asks may be moving packets meanwhile.
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = nix::sys::socket::socket(family, SockType::Stream, flags, None)?;
+    match nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// "Nothing now" is no error; a connection that is still being made refuses to be written to with ENOTCONN.
 fn again(error: io::Error) -> io::Result<()> {
     match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::NotConnected => Ok(()),
         _ => Err(error),
     }
 }
@@ -340,95 +355,5 @@ fn socket_address(server: &Server) -> io::Result<SocketAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::TcpListener;
-    use std::thread;
-
-    fn name() -> Name {
-        Name::parse("ipv4only.arpa").unwrap()
-    }
-
-    /// A response to `request` with these flags and, as its only record, this AAAA.
-    fn response(request: &[u8], flags: u16, address: Option<Ipv6Addr>) -> Vec<u8> {
-        let end = 12 + request[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
-        let mut message = request[..2].to_vec();
-        message.extend(flags.to_be_bytes());
-        message.extend([0, 1, 0, u8::from(address.is_some()), 0, 0, 0, 0]);
-        message.extend(&request[12..end]);
-        if let Some(address) = address {
-            message.extend([0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 60, 0, 16]);
-            message.extend(address.octets());
-        }
-        message
-    }
-
-    fn server_at(socket: &UdpSocket) -> Server {
-        let address = socket.local_addr().unwrap();
-        Server { addr: address.ip(), port: address.port(), scope: None }
-    }
-
-    fn quick() -> Options {
-        Options { timeout: Duration::from_millis(300), rounds: 1 }
-    }
-
-    fn address() -> Ipv6Addr {
-        "64:ff9b::192.0.0.170".parse().unwrap()
-    }
-
-    #[test]
-    fn a_dead_server_is_followed_by_a_living_one() {
-        let dead = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let living = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let servers = [server_at(&dead), server_at(&living)];
-        let thread = thread::spawn(move || {
-            let mut buffer = [0; 512];
-            let (length, from) = living.recv_from(&mut buffer).unwrap();
-            // Somebody's guess first: another identifier.
-            let mut guess = response(&buffer[..length], 0x8180, Some("2001:db8::bad".parse().unwrap()));
-            guess[0] ^= 1;
-            living.send_to(&guess, from).unwrap();
-            living.send_to(&response(&buffer[..length], 0x8180, Some(address())), from).unwrap();
-        });
-        let answer = lookup(&servers, &name(), RecordType::Aaaa, quick()).unwrap();
-        let Answer::Found(found) = answer else { panic!("{answer:?}") };
-        assert_eq!(found.addresses, [IpAddr::V6(address())]);
-        assert_eq!(found.ttl, Duration::from_secs(60));
-        thread.join().unwrap();
-        drop(dead);
-    }
-
-    #[test]
-    fn a_truncated_answer_is_asked_for_over_tcp() {
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let tcp = TcpListener::bind(udp.local_addr().unwrap()).unwrap();
-        let servers = [server_at(&udp)];
-        let thread = thread::spawn(move || {
-            let mut buffer = [0; 512];
-            let (length, from) = udp.recv_from(&mut buffer).unwrap();
-            udp.send_to(&response(&buffer[..length], 0x8380, None), from).unwrap();
-            let (mut stream, _) = tcp.accept().unwrap();
-            let mut length = [0; 2];
-            stream.read_exact(&mut length).unwrap();
-            let mut request = vec![0; usize::from(u16::from_be_bytes(length))];
-            stream.read_exact(&mut request).unwrap();
-            let message = response(&request, 0x8180, Some(address()));
-            // In two pieces, as TCP may.
-            stream.write_all(&(message.len() as u16).to_be_bytes()).unwrap();
-            stream.write_all(&message[..20]).unwrap();
-            thread::sleep(Duration::from_millis(20));
-            stream.write_all(&message[20..]).unwrap();
-        });
-        assert!(matches!(lookup(&servers, &name(), RecordType::Aaaa, quick()), Ok(Answer::Found(_))));
-        thread.join().unwrap();
-    }
-
-    #[test]
-    fn failures_name_the_server_and_the_reason() {
-        assert!(matches!(lookup(&[], &name(), RecordType::Aaaa, quick()), Err(Failure::NoServer)));
-        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let server = server_at(&silent);
-        let error = lookup(&[server], &name(), RecordType::Aaaa, quick()).unwrap_err().to_string();
-        assert!(error.contains("127.0.0.1") && error.contains("no answer"), "{error}");
-    }
-}
+#[path = "query_tests.rs"]
+mod tests;
