@@ -2,6 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[path = "message_library_tests.rs"]
+mod library;
+
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
