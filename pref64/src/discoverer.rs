@@ -10,17 +10,35 @@ use std::time::Duration;
 use nix::poll::PollFlags;
 
 use crate::config::{Method, Nat64};
-use crate::discovery::{Action, Discovery, DnsOutcome, Known, Settings};
+use crate::discovery::{Action, Discovery, DnsOutcome, Known, Router, Settings};
 use crate::dns::{self, Answer, Name, Options, Query, RecordType, nat64, system_resolvers};
 use crate::jitter::Jitter;
 use crate::ra;
 use crate::ra_socket::RaSocket;
 use crate::server::Server;
+use crate::state;
+use crate::watch::{ClockWatch, ResolverWatch};
 
 /// How long to wait before a broken RA socket is opened again.
 const REOPEN: Duration = Duration::from_secs(30);
 /// An answer without a TTL is believed for this long (RFC 2308 §5 wants one; some servers leave it out).
 const DEFAULT_NEGATIVE_TTL: Duration = Duration::from_secs(300);
+
+/// Messages taken in at once: a flood must not keep the event loop from its other work.
+const BATCH: usize = 64;
+
+/// What the resolver said last about `ipv4only.arpa`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DnsReport {
+    /// It synthesises addresses: a DNS64, with these prefixes.
+    Dns64,
+    /// It answered without a single AAAA record: no DNS64.
+    NoDns64,
+    /// It answered with addresses that hide no well-known IPv4 address: not a DNS64, perhaps a captive portal.
+    Strange,
+    /// There was no answer; the reason.
+    Failed(String),
+}
 
 /// Discovery with its sockets.
 pub struct Discoverer {
@@ -32,6 +50,12 @@ pub struct Discoverer {
     query: Option<Query>,
     changed: bool,
     problems: Vec<String>,
+    dns_report: Option<DnsReport>,
+    /// `None` where the kernel refuses it, or where there is nothing to watch for.
+    resolvers: Option<ResolverWatch>,
+    clock: Option<ClockWatch>,
+    /// What an earlier process knew, until there are links to tie it to.
+    resume: Vec<state::Entry>,
 }
 
 impl Discoverer {
@@ -50,7 +74,15 @@ impl Discoverer {
             query: None,
             changed: true,
             problems: Vec::new(),
+            dns_report: None,
+            resolvers: None,
+            clock: None,
+            resume: Vec::new(),
         };
+        if nat64.dns_servers.is_empty() && nat64.discover.contains(&Method::Dns) {
+            this.resolvers = this.or_problem("watch /etc/resolv.conf", ResolverWatch::new());
+        }
+        this.clock = this.or_problem("watch the clock", ClockWatch::new());
         this.open_ra(dns::now());
         this
     }
@@ -75,11 +107,20 @@ impl Discoverer {
         std::mem::take(&mut self.problems)
     }
 
-    /// What to poll, and for what.
+    /// What the resolver said last; `None`: nothing yet.
+    pub fn dns_report(&self) -> Option<&DnsReport> {
+        self.dns_report.as_ref()
+    }
+
+    /// What to poll, and for what. It changes: ask before every wait.
     pub fn fds(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
-        let ra = self.ra.as_ref().map(|socket| (socket.as_fd(), PollFlags::POLLIN));
+        let readable = [
+            self.ra.as_ref().map(AsFd::as_fd),
+            self.resolvers.as_ref().map(AsFd::as_fd),
+            self.clock.as_ref().map(AsFd::as_fd),
+        ];
         let query = self.query.as_ref().and_then(|query| Some((query.fd()?, query.events())));
-        ra.into_iter().chain(query).collect()
+        readable.into_iter().flatten().map(|fd| (fd, PollFlags::POLLIN)).chain(query).collect()
     }
 
     /// When to call [`Discoverer::process`] even if nothing arrives, on the clock of [`dns::now`].
@@ -91,9 +132,36 @@ impl Discoverer {
     /// The links that can lead to a NAT64 and are up.
     pub fn links(&mut self, up: &[u32]) {
         self.changed |= self.discovery.on_links(dns::now(), up);
+        if !up.is_empty() {
+            for entry in std::mem::take(&mut self.resume) {
+                self.resume_entry(&entry);
+            }
+        }
     }
 
-    /// The resolvers changed, or somebody wants to know afresh.
+    /// Takes over what an earlier process wrote to the live prefix file, so that a restart interrupts nothing: call it
+    /// before the first [`Discoverer::links`], which puts it to use. What is expired or configured otherwise is left
+    /// out; routers and resolvers are asked at once and have the last word ([`Discovery::restore`]).
+    pub fn resume(&mut self, entries: Vec<state::Entry>) {
+        self.resume = entries;
+    }
+
+    fn resume_entry(&mut self, entry: &state::Entry) {
+        let wall = std::time::SystemTime::now();
+        if entry.expires.is_past(wall) {
+            return;
+        }
+        let router = entry.router.as_deref().and_then(|text| {
+            let (address, interface) = text.split_once('%')?;
+            let ifindex = nix::net::if_::if_nametoindex(interface).ok()?;
+            Some(Router { address: address.parse().ok()?, ifindex })
+        });
+        let known =
+            Known { prefix: entry.prefix, source: entry.source, router, expires: None, used: entry.used };
+        self.restore(&known, entry.expires.remaining(wall));
+    }
+
+    /// The resolvers changed, or somebody wants to know afresh. Changes of resolv.conf are noticed without this.
     pub fn resolvers_changed(&mut self) {
         self.changed |= self.discovery.on_resolvers(dns::now());
     }
@@ -109,6 +177,11 @@ impl Discoverer {
         if self.reopen.is_some_and(|at| at <= now) {
             self.open_ra(now);
         }
+        if self.resolvers.as_ref().is_some_and(ResolverWatch::changed) {
+            tracing::debug!("the resolvers may have changed: asking them");
+            self.resolvers_changed();
+        }
+        self.look_at_clock();
         self.hear(now);
         self.hear_resolver();
         let (changed, actions) = self.discovery.tick(dns::now());
@@ -137,9 +210,25 @@ impl Discoverer {
         }
     }
 
+    /// Times of day derived from what is known are other ones now.
+    fn look_at_clock(&mut self) {
+        let set = self.clock.as_ref().map(ClockWatch::was_set);
+        match set.transpose() {
+            Ok(set) => self.changed |= set.unwrap_or(false),
+            Err(error) => {
+                self.problems.push(format!("cannot watch the clock: {error}"));
+                self.clock = None;
+            }
+        }
+    }
+
+    fn or_problem<T>(&mut self, what: &str, result: io::Result<T>) -> Option<T> {
+        result.map_err(|error| self.problems.push(format!("cannot {what}: {error}"))).ok()
+    }
+
     fn hear(&mut self, now: Duration) {
         let Some(socket) = &self.ra else { return };
-        loop {
+        for _ in 0..BATCH {
             let received = match socket.receive() {
                 Ok(Some(received)) => received,
                 Ok(None) => return,
@@ -170,16 +259,19 @@ impl Discoverer {
             Ok(Answer::Found(found)) => {
                 let prefixes = nat64::prefixes(found.addresses);
                 if prefixes.is_empty() {
-                    // Addresses without a well-known IPv4 address in them: a captive portal's, perhaps.
+                    self.dns_report = Some(DnsReport::Strange);
                     DnsOutcome::Negative { ttl: found.ttl }
                 } else {
+                    self.dns_report = Some(DnsReport::Dns64);
                     DnsOutcome::Found { prefixes, ttl: found.ttl }
                 }
             }
             Ok(Answer::NoData { ttl } | Answer::NxDomain { ttl }) => {
+                self.dns_report = Some(DnsReport::NoDns64);
                 DnsOutcome::Negative { ttl: ttl.unwrap_or(DEFAULT_NEGATIVE_TTL) }
             }
             Err(error) => {
+                self.dns_report = Some(DnsReport::Failed(error.to_string()));
                 self.problems.push(format!("cannot ask for {}: {error}", dns::IPV4ONLY));
                 DnsOutcome::Failed
             }
@@ -199,6 +291,7 @@ impl Discoverer {
             Action::QueryDns => match self.start_query() {
                 Ok(query) => self.query = Some(query),
                 Err(error) => {
+                    self.dns_report = Some(DnsReport::Failed(error.clone()));
                     self.problems.push(error);
                     self.query = None;
                     self.changed |= self.discovery.on_dns(dns::now(), &DnsOutcome::Failed);

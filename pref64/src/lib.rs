@@ -22,6 +22,8 @@ pub mod ra_socket;
 pub mod server;
 mod source;
 pub mod state;
+#[cfg(feature = "discover")]
+mod watch;
 
 pub use source::{ParseSourceError, Source};
 pub use xlat::Pref64;

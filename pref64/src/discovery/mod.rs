@@ -261,7 +261,8 @@ impl Discovery {
             (Source::Dns, _) if self.uses(Method::Dns) && !self.links.is_empty() => {
                 self.dns.restore(known.prefix, expires);
             }
-            _ => {}
+            // What is configured is known already, or no longer configured.
+            _ => return false,
         }
         if known.used && self.used.is_none() {
             self.used = Some((known.prefix, self.rank(known.source)));
