@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
@@ -14,11 +14,13 @@ use crate::dns::resolvers::{BEHIND_STUB, RESOLV_CONF};
 
 /// Tells when a file that lists the system's resolvers has changed.
 ///
-/// Directories are watched, not files: those are replaced by renaming, and the symbolic link in `/etc` may come to
-/// point elsewhere. A directory that does not exist when the watch begins is not seen to appear.
+/// Directories are watched, because files are replaced by renaming and the symbolic link in `/etc` may come to point
+/// elsewhere, and the files themselves, because a container's is mounted from another directory and written in place.
+/// A directory that does not exist when the watch begins is not seen to appear.
 #[derive(Debug)]
 pub(crate) struct ResolverWatch {
     inotify: Inotify,
+    files: Vec<PathBuf>,
 }
 
 impl ResolverWatch {
@@ -35,7 +37,16 @@ impl ResolverWatch {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Self { inotify })
+        let this = Self { inotify, files: files.iter().map(|file| file.to_path_buf()).collect() };
+        this.watch_files();
+        Ok(this)
+    }
+
+    /// The files as they are now: a replaced one is another. The directories tell of those that are missing.
+    fn watch_files(&self) {
+        for file in &self.files {
+            let _ = self.inotify.add_watch(file, AddWatchFlags::IN_CLOSE_WRITE);
+        }
     }
 
     /// Whether one of the files changed since the last call.
@@ -44,6 +55,9 @@ impl ResolverWatch {
         // Ends: each call takes what is queued, and an empty queue is an error.
         while let Ok(events) = self.inotify.read_events() {
             changed |= events.iter().any(concerns);
+        }
+        if changed {
+            self.watch_files();
         }
         changed
     }
@@ -61,8 +75,11 @@ fn files() -> [&'static Path; 3] {
 
 fn concerns(event: &InotifyEvent) -> bool {
     let ours = |name: &OsStr| files().iter().any(|file| file.file_name() == Some(name));
-    // A queue that overflowed may have held anything.
-    event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) || event.name.as_deref().is_some_and(ours)
+    match event.name.as_deref() {
+        Some(name) => ours(name),
+        // One of the files themselves, or a queue that overflowed and may have held anything.
+        None => event.mask.intersects(AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_Q_OVERFLOW),
+    }
 }
 
 /// Tells when the wall clock was set: the live prefix file has times of day in it, and a machine without a battery
@@ -127,9 +144,25 @@ mod tests {
         std::fs::write(dir.path().join("new"), "").unwrap();
         std::fs::rename(dir.path().join("new"), &file).unwrap();
         assert!(watch.changed());
+        assert!(!watch.changed(), "once");
+        std::fs::write(&file, "nameserver ::2\n").unwrap();
+        assert!(watch.changed());
         std::fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink("/run/elsewhere", &file).unwrap();
         assert!(watch.changed());
+    }
+
+    #[test]
+    fn a_file_that_lives_elsewhere_is_noticed_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, real) = (dir.path().join("etc/resolv.conf"), dir.path().join("real"));
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        std::fs::write(&real, "").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let watch = ResolverWatch::of(&[&link]).unwrap();
+        std::fs::write(&real, "nameserver ::1\n").unwrap();
+        assert!(watch.changed());
+        assert!(!watch.changed());
     }
 
     #[test]

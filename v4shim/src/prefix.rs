@@ -9,7 +9,7 @@ use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::poll::{PollFd, PollTimeout, poll};
 use pref64::Source;
 use pref64::config::{Config, Method};
-use pref64::discoverer::Discoverer;
+use pref64::discoverer::{Discoverer, DnsReport};
 use pref64::discovery::{Known, Settings};
 use pref64::{dns, state};
 use serde_json::json;
@@ -60,7 +60,8 @@ pub(crate) fn main(args: &Args) -> ExitCode {
         Err(message) => return exit::fail(exit::FAILED, message),
     };
     let mut rows = live();
-    let (found, remarks) = discover(&config, &links, Duration::from_secs(args.timeout.into()));
+    let Discovered { rows: found, remarks, hints } =
+        discover(&config, &links, Duration::from_secs(args.timeout.into()));
     merge(&mut rows, found);
     let shown = if args.json { json(&rows, &remarks) } else { table(&rows) };
     // A closed pipe is the reader's choice.
@@ -71,12 +72,11 @@ pub(crate) fn main(args: &Args) -> ExitCode {
         }
     }
     if rows.is_empty() {
-        let tried: Vec<&str> = config.nat64.discover.iter().map(|method| describe(*method)).collect();
-        let tried = if tried.is_empty() { "nothing".to_owned() } else { tried.join(" and ") };
+        let said = if hints.is_empty() { "discovery is turned off".to_owned() } else { hints.join("; ") };
         return exit::fail(
             exit::FAILED,
             format_args!(
-                "no NAT64 prefix found: asked {tried} on {} interface(s) for {} s (if the network has a NAT64, set nat64.prefix)",
+                "no NAT64 prefix found on {} interface(s) in {} s: {said} (if the provider has a NAT64, set nat64.prefix)",
                 links.len(),
                 args.timeout
             ),
@@ -85,11 +85,35 @@ pub(crate) fn main(args: &Args) -> ExitCode {
     ExitCode::from(exit::OK)
 }
 
-fn describe(method: Method) -> &'static str {
+/// What a source that gave no prefix said.
+fn hint(method: Method, discoverer: &Discoverer) -> String {
     match method {
-        Method::Ra => "the routers (RFC 8781)",
-        Method::Dns => "the resolvers (RFC 7050)",
+        Method::Ra if !discoverer.hears_advertisements() => {
+            "Router Advertisements could not be heard".to_owned()
+        }
+        Method::Ra => "no router announced one (RFC 8781)".to_owned(),
+        Method::Dns => match discoverer.dns_report() {
+            None => "the resolver did not answer in time (RFC 7050)".to_owned(),
+            Some(DnsReport::NoDns64) => {
+                "the resolver is no DNS64; a NAT64 may still be there without one (RFC 7050)".to_owned()
+            }
+            Some(DnsReport::Strange) => {
+                "the resolver answered with addresses that are no NAT64's, as captive portals do (RFC 7050)"
+                    .to_owned()
+            }
+            Some(DnsReport::Dns64) => "the DNS64 has just taken its prefix back (RFC 7050)".to_owned(),
+            Some(DnsReport::Failed(reason)) => format!("{reason} (RFC 7050)"),
+        },
     }
+}
+
+/// What discovery brought.
+struct Discovered {
+    rows: Vec<Row>,
+    /// What went wrong, a line each.
+    remarks: Vec<String>,
+    /// What each source said that gave no prefix.
+    hints: Vec<String>,
 }
 
 /// Interfaces that are up and have an IPv6 address.
@@ -135,7 +159,7 @@ fn live() -> Vec<Row> {
 }
 
 /// Asks every configured source, for at most `patience`.
-fn discover(config: &Config, links: &[(u32, String)], patience: Duration) -> (Vec<Row>, Vec<String>) {
+fn discover(config: &Config, links: &[(u32, String)], patience: Duration) -> Discovered {
     let mut settings = Settings::from(&config.nat64);
     settings.ask_all = true;
     settings.start_delay = Duration::ZERO;
@@ -164,7 +188,11 @@ fn discover(config: &Config, links: &[(u32, String)], patience: Duration) -> (Ve
         let _ = poll(&mut fds, PollTimeout::from(timeout));
     }
     remarks.dedup();
-    (discoverer.known().iter().map(|known| row(known, links)).collect(), remarks)
+    Discovered {
+        rows: discoverer.known().iter().map(|known| row(known, links)).collect(),
+        remarks,
+        hints: config.nat64.discover.iter().map(|method| hint(*method, &discoverer)).collect(),
+    }
 }
 
 fn row(known: &Known, links: &[(u32, String)]) -> Row {
