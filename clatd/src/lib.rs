@@ -10,6 +10,7 @@
 //! | [`neighbour`] | an address on the uplink that is not the host's |
 //! | [`datapath`] | the device, the translating thread, the fast path |
 //! | [`counters`], [`status`] | what passed and what did not; who wants to know |
+//! | [`notify`] | what the service manager is told |
 //! | [`cli`], [`exit`] | command line, exit codes |
 //! | [`sys`] | system calls without a safe library |
 
@@ -22,6 +23,7 @@ pub mod host;
 pub mod machine;
 pub mod neighbour;
 pub mod netlink;
+pub mod notify;
 pub mod prefixes;
 pub mod status;
 pub mod sys;

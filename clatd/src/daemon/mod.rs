@@ -34,6 +34,7 @@ use crate::machine::address::Secret;
 use crate::machine::{Decision, Desired, Event, Identity, Machine, State, UsedPrefix};
 use crate::neighbour::{Guard, Outcome};
 use crate::netlink::{Monitor, ipv4_addresses_except};
+use crate::notify::Notifier;
 use crate::prefixes::Prefixes;
 use crate::status::StatusSocket;
 use preflight::RunDir;
@@ -61,6 +62,7 @@ pub struct Daemon {
     prefixes: Prefixes,
     monitor: Monitor,
     status: StatusSocket,
+    notifier: Notifier,
     signals: SignalFd,
     failed: Arc<EventFd>,
     decision: Decision,
@@ -151,6 +153,7 @@ impl Daemon {
             prefixes,
             monitor,
             status,
+            notifier: Notifier::from_environment(now),
             signals,
             failed: Arc::new(failed),
             decision,
@@ -176,6 +179,7 @@ impl Daemon {
     fn events(&mut self) -> Result<(), Fatal> {
         while !self.stopping {
             let now = Instant::now();
+            self.notifier.alive(now);
             if now >= self.look {
                 self.look_at_host(now)?;
             }
@@ -196,6 +200,7 @@ impl Daemon {
             self.machine.next_deadline(),
             self.prefixes.deadline(),
             self.guard.as_ref().and_then(Guard::deadline),
+            self.notifier.deadline(),
         ];
         let now = Instant::now();
         let until = deadlines.into_iter().flatten().min().unwrap_or(self.look).saturating_duration_since(now);
@@ -241,6 +246,7 @@ impl Daemon {
             match Signal::try_from(signal.ssi_signo as i32) {
                 Ok(Signal::SIGHUP) => {
                     tracing::info!("SIGHUP: looking at the host and the resolvers afresh");
+                    self.notifier.reloading();
                     self.look = Instant::now();
                     self.prefixes.resolvers_changed();
                 }
@@ -479,35 +485,46 @@ impl Daemon {
         own
     }
 
-    /// Logs a change of state, once.
+    /// Tells the log and the service manager of a change of state, once.
     fn announce(&mut self, decision: Decision, now: Instant) {
+        let text = describe(&decision);
         if decision.state != self.decision.state {
-            match (&decision.state, &decision.desired) {
-                (State::Active, Some(desired)) => tracing::info!(
-                    "active: {} is {} towards {} on {}",
-                    desired.ipv4,
-                    desired.identity.outer(),
-                    desired.pref64,
-                    desired.uplink.name
-                ),
-                (State::Degraded(reason), _) => tracing::warn!("degraded: {reason}"),
-                (state, _) => match state.reason() {
-                    Some(reason) => tracing::info!("{}: {reason}", state.as_str()),
-                    None => tracing::info!("{}", state.as_str()),
-                },
+            match decision.state {
+                State::Degraded(_) => tracing::warn!("{text}"),
+                _ => tracing::info!("{text}"),
             }
             self.since = now;
+        }
+        if decision.state != State::Starting {
+            self.notifier.status(&text);
         }
         self.decision = decision;
     }
 
     /// The end: the host as it was.
     fn leave(&mut self) -> Vec<anyhow::Error> {
+        self.notifier.stopping();
         let mut errors = self.take_down();
         errors.extend(self.tools.undo_journal());
         self.guard = None;
         remove_leftovers(&self.run_dir);
         errors
+    }
+}
+
+/// The state and its reason, or when active who is translated to what.
+fn describe(decision: &Decision) -> String {
+    let state = decision.state.as_str();
+    match (decision.state.reason(), &decision.desired) {
+        (Some(reason), _) => format!("{state}: {reason}"),
+        (None, Some(desired)) if decision.state == State::Active => format!(
+            "{state}: {} is {} towards {} on {}",
+            desired.ipv4,
+            desired.identity.outer(),
+            desired.pref64,
+            desired.uplink.name
+        ),
+        (None, _) => state.to_owned(),
     }
 }
 
