@@ -1,11 +1,12 @@
 //! `connect()` to an IPv4 destination that has no route.
 
+use crate::seen::{self, Past};
 use crate::settings::Mode;
 use crate::table::{self, Kind};
 use crate::{exchange, prefix, real, report, settings, user};
 use core::net::{Ipv4Addr, Ipv6Addr};
 use libc::{c_int, sockaddr, socklen_t};
-use swap::route::{leads_nowhere, no_route, unreachable};
+use swap::route::{leads_nowhere, no_route, no_route_touched, unreachable};
 use swap::sockaddr::LEN_IN6;
 use swap::sys::{self, Errno, Fd};
 use swap::{Dest, RawAddr, Replacement};
@@ -48,8 +49,9 @@ pub(crate) unsafe fn connect(fd: Fd, addr: *const sockaddr, len: socklen_t) -> c
     {
         return give(answer, entry);
     }
+    let past = seen::connecting(fd);
     if mode == Mode::Always {
-        if let Some(answer) = divert(fd, parse(addr, len), leads_nowhere) {
+        if let Some(answer) = divert(fd, parse(addr, len), past, leads_nowhere) {
             return give(answer, entry);
         }
         sys::set_errno(entry);
@@ -59,8 +61,9 @@ pub(crate) unsafe fn connect(fd: Fd, addr: *const sockaddr, len: socklen_t) -> c
         return r;
     }
     let e = sys::errno();
+    let no_route = |fd, ip| failed_at_once(fd, past) || no_route_touched(fd, ip, past.touched());
     if unreachable(e)
-        && let Some(answer) = divert(fd, parse(addr, len), no_route)
+        && let Some(answer) = divert(fd, parse_read(addr, len), past, no_route)
     {
         return give(answer, entry);
     }
@@ -76,8 +79,23 @@ pub(crate) fn parse(addr: *const sockaddr, len: socklen_t) -> Dest {
     }
 }
 
+/// The same, when the kernel has just read it.
+fn parse_read(addr: *const sockaddr, len: socklen_t) -> Dest {
+    let (bytes, n) = user::copy_bytes::<LEN_IN6>(addr.cast(), len as usize);
+    bytes.get(..n).map_or(Dest::Other, Dest::parse)
+}
+
+/// Whether an "unreachable" that `connect` gave is the routing table's and not the network's: the first connect of
+/// a non-blocking stream socket ends before the network can answer, and that of a datagram socket always does.
+fn failed_at_once(fd: Fd, past: Past) -> bool {
+    past.at_once().is_some_and(|in_any_case| {
+        let flags = || sys::fcntl(fd, libc::F_GETFL, 0).unwrap_or(0);
+        in_any_case || flags() as c_int & libc::O_NONBLOCK != 0
+    })
+}
+
 /// A first connect. `None`: nothing was done, the real answer stands.
-fn divert(fd: Fd, dest: Dest, condition: fn(Fd, Ipv4Addr) -> bool) -> Option<Answer<c_int>> {
+fn divert(fd: Fd, dest: Dest, past: Past, condition: impl Fn(Fd, Ipv4Addr) -> bool) -> Option<Answer<c_int>> {
     let (ip, port) = dest.ipv4()?;
     let to = translate(ip)?;
     if !condition(fd, ip) {
@@ -86,7 +104,7 @@ fn divert(fd: Fd, dest: Dest, condition: fn(Fd, Ipv4Addr) -> bool) -> Option<Ans
     if let Dest::Mapped(..) = dest {
         return mapped(fd, ip, to, port);
     }
-    match exchange_for(fd, to, port) {
+    match exchange_for(fd, past, to, port) {
         Ok((answer, lost_address)) => {
             report::rewritten("connect", ip, to, port);
             if lost_address {
@@ -111,8 +129,8 @@ pub(crate) fn translate(ip: Ipv4Addr) -> Option<Ipv6Addr> {
 }
 
 /// Connects a new IPv6 socket and puts it in the place of `fd`.
-fn exchange_for(fd: Fd, to: Ipv6Addr, port: u16) -> Result<(Answer<c_int>, bool), swap::Decline> {
-    let made = Replacement::prepare(fd)?;
+fn exchange_for(fd: Fd, past: Past, to: Ipv6Addr, port: u16) -> Result<(Answer<c_int>, bool), swap::Decline> {
+    let made = Replacement::prepare_touched(fd, past.touched())?;
     let connected = match made.connect(to, port) {
         Ok(done) => done,
         Err(e) if unreachable(e.0) || e.0 == libc::EADDRNOTAVAIL => return Err(e.into()),

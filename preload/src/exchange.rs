@@ -1,5 +1,6 @@
 //! One socket put in the place of another, everywhere in this process.
 
+use crate::seen;
 use crate::table::{self, Kind, Watched};
 use libc::c_int;
 use swap::epoll::{self, Registration};
@@ -57,7 +58,10 @@ pub(crate) fn put(fd: Fd, made: Replacement) -> Result<(), Decline> {
     }
     for (i, n) in numbers.iter().enumerate() {
         match sys::dup3(new, n.fd, if n.cloexec == 0 { 0 } else { libc::O_CLOEXEC }) {
-            Ok(()) => table::insert(n.fd, cookie, Kind::Swapped),
+            Ok(()) => {
+                table::insert(n.fd, cookie, Kind::Swapped);
+                seen::forget(n.fd);
+            }
             // The first is the one that counts: nothing has changed yet.
             Err(e) if i == 0 => return Err(e.into()),
             // Closed by another thread since.

@@ -3,7 +3,7 @@
 //! `C-unwind`: `pthread_cancel` unwinds out of the real call and through us; there is nothing to clean up here.
 
 use crate::settings::{self, Mode};
-use crate::{connect as connecting, names, real, receive, send, table};
+use crate::{connect as connecting, names, real, receive, seen, send, table};
 use core::ffi::{c_uint, c_void};
 use libc::{c_int, epoll_event, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
@@ -19,6 +19,7 @@ macro_rules! hooks {
 }
 
 hooks! {
+    socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int = make;
     connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int = connecting::connect;
     // Old binaries of threaded programs were linked with this name.
     __connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int = connecting::connect;
@@ -66,6 +67,16 @@ unsafe extern "C-unwind" fn __recvfrom_chk(
     unsafe { receive::recvfrom(fd, buf, n, flags, addr, len) }
 }
 
+unsafe fn make(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+    // SAFETY: no pointers.
+    let fd = unsafe { real::socket(domain, kind, protocol) };
+    if fd >= 0 && settings::mode() != Mode::Off {
+        seen::made(fd, domain, kind);
+        table::note_made(fd);
+    }
+    fd
+}
+
 unsafe fn watch(epoll: c_int, op: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
     // SAFETY: the application's arguments, unchanged.
     let r = unsafe { real::epoll_ctl(epoll, op, fd, event) };
@@ -78,6 +89,9 @@ unsafe fn watch(epoll: c_int, op: c_int, fd: c_int, event: *mut epoll_event) -> 
 fn noted(old: c_int, new: c_int) -> c_int {
     if new >= 0 && new != old && settings::mode() != Mode::Off {
         table::note_duplicate(old, new);
+        // An option set through one is set on the other.
+        seen::forget(old);
+        seen::forget(new);
     }
     new
 }
@@ -98,6 +112,10 @@ unsafe fn duplicate_to_with(old: c_int, new: c_int, flags: c_int) -> c_int {
 }
 
 unsafe fn control(fd: c_int, cmd: c_int, arg: usize) -> c_int {
+    const F_SETSIG: c_int = 10;
+    if cmd == F_SETSIG {
+        seen::signals(fd);
+    }
     // SAFETY: the application's arguments, unchanged.
     let r = unsafe { real::fcntl(fd, cmd, arg) };
     if matches!(cmd, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) { noted(fd, r) } else { r }

@@ -10,6 +10,7 @@
 //! | `real` | what they would have called without us |
 //! | `connect`, `send`, `receive`, `names` | what the hooks do when the real call cannot |
 //! | `exchange` | one socket put in the place of another: epoll, duplicates, `dup3` |
+//! | `seen` | which options need not be carried, because nobody set them |
 //! | `table` | which descriptors are ours, without locks |
 //! | `settings`, `prefix` | mode and prefix |
 //! | `user` | the application's memory, which may be anything |
@@ -31,6 +32,7 @@ mod prefix;
 mod real;
 mod receive;
 mod report;
+mod seen;
 mod send;
 mod settings;
 mod table;

@@ -3,7 +3,7 @@
 use crate::connect::parse;
 use crate::settings::{self, Mode};
 use crate::table::{self, Kind};
-use crate::{prefix, real, user};
+use crate::{prefix, real, seen, user};
 use core::ffi::c_void;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use libc::{c_int, sockaddr, socklen_t};
@@ -139,6 +139,7 @@ pub(crate) unsafe fn setsockopt(
     value: *const c_void,
     len: socklen_t,
 ) -> c_int {
+    seen::option(fd, level, name);
     // SAFETY: the application's arguments, unchanged.
     let r = unsafe { real::setsockopt(fd, level, name, value, len) };
     if r == 0 && level == libc::IPPROTO_IP && settings::mode() != Mode::Off {

@@ -69,6 +69,7 @@ const fn nr(n: c_long) -> c_long {
 }
 
 real! {
+    socket / c"socket" (domain: c_int, kind: c_int, protocol: c_int) -> c_int = nr(libc::SYS_socket);
     connect / c"connect" (fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int = nr(libc::SYS_connect);
     bind / c"bind" (fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int = nr(libc::SYS_bind);
     getpeername / c"getpeername" (fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int

@@ -4,7 +4,7 @@ use crate::connect::give;
 use crate::names::{shown, store};
 use crate::settings::{self, Mode};
 use crate::table::{self, Kind};
-use crate::{real, user};
+use crate::{real, seen, user};
 use core::ffi::{c_uint, c_void};
 use libc::{c_int, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
 use swap::sockaddr::LEN_IN6;
@@ -66,7 +66,12 @@ pub(crate) unsafe fn recvmsg(fd: Fd, msg: *mut msghdr, flags: c_int) -> ssize_t 
     let header = ours(fd).and_then(|kind| Some((kind, user::read(msg)?)));
     let Some((kind, header)) = header.filter(|(_, m)| !m.msg_name.is_null()) else {
         // SAFETY: the application's arguments, unchanged.
-        return unsafe { real::recvmsg(fd, msg, flags) };
+        let r = unsafe { real::recvmsg(fd, msg, flags) };
+        if r >= 0 {
+            // SAFETY: the kernel has just filled `msg`.
+            unsafe { forget_received(msg) };
+        }
+        return r;
     };
     let entry = sys::errno();
     let mut name = [0u8; LEN_IN6];
@@ -79,6 +84,30 @@ pub(crate) unsafe fn recvmsg(fd: Fd, msg: *mut msghdr, flags: c_int) -> ssize_t 
         return r;
     }
     give(finish(kind, &header, own, &name, msg).map(|()| r), entry)
+}
+
+/// Descriptors that came with a message (SCM_RIGHTS) have a past that nobody saw here.
+///
+/// # Safety
+/// The kernel has filled `msg`.
+unsafe fn forget_received(msg: *const msghdr) {
+    // SAFETY: the caller vouches for the header, and the kernel for the control messages in it.
+    unsafe {
+        if (*msg).msg_control.is_null() || settings::mode() == Mode::Off {
+            return;
+        }
+        let mut at = libc::CMSG_FIRSTHDR(msg);
+        while !at.is_null() {
+            if (*at).cmsg_level == libc::SOL_SOCKET && (*at).cmsg_type == libc::SCM_RIGHTS {
+                let bytes = ((*at).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+                let fds = libc::CMSG_DATA(at).cast::<c_int>();
+                for i in 0..bytes / size_of::<c_int>() {
+                    seen::forget(fds.add(i).read_unaligned());
+                }
+            }
+            at = libc::CMSG_NXTHDR(msg, at);
+        }
+    }
 }
 
 /// Gives the application its header back, as the kernel would have.
@@ -107,7 +136,12 @@ pub(crate) unsafe fn recvmmsg(
     let most = if timeout.is_null() { n } else { n.min(1) };
     if ours(fd).is_none() {
         // SAFETY: the application's arguments, unchanged.
-        return unsafe { real::recvmmsg(fd, msgs, n, flags, timeout) };
+        let r = unsafe { real::recvmmsg(fd, msgs, n, flags, timeout) };
+        for i in 0..usize::try_from(r).unwrap_or(0) {
+            // SAFETY: the kernel has just filled the first `r` messages.
+            unsafe { forget_received(&raw const (*msgs.add(i)).msg_hdr) };
+        }
+        return r;
     }
     let entry = sys::errno();
     let mut done: c_uint = 0;

@@ -6,7 +6,7 @@
 use crate::connect::{Answer, give, parse, translate, wait};
 use crate::settings::Mode;
 use crate::table::{self, Kind};
-use crate::{exchange, real, report, settings, user};
+use crate::{exchange, real, report, seen, settings, user};
 use core::ffi::{c_uint, c_void};
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -174,7 +174,7 @@ fn swap_and_send(fd: Fd, to: Ipv6Addr, port: u16, call: &impl Send) -> Result<An
         // Memberships and an IPv4 peer would be lost.
         return Err(Decline::Tied);
     }
-    let made = Replacement::prepare(fd)?;
+    let made = Replacement::prepare_touched(fd, seen::past(fd).touched())?;
     let blocking = made.blocking();
     let flags = if made.tcp() { libc::MSG_DONTWAIT } else { 0 };
     let sent = call.send(made.fd(), &RawAddr::v6(to, port), flags);

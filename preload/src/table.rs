@@ -86,6 +86,21 @@ pub(crate) fn remove(fd: Fd) {
     }
 }
 
+/// `socket()` gave `fd`: what was noted about the number was about another socket. ([`kind`] finds out by itself.)
+pub(crate) fn note_made(fd: Fd) {
+    // Not `slot`: an entry that is shared says something about another descriptor as well.
+    let Ok(i) = usize::try_from(fd) else { return };
+    if let (Some(marks), Some(watched)) = (MARKS.get(i), WATCHED.get(i)) {
+        // Looked at first: the memory of an ordinary program stays untouched.
+        if marks.load(Ordering::Relaxed) != 0 {
+            marks.store(0, Ordering::Relaxed);
+        }
+        if watched.load(Ordering::Relaxed) != UNWATCHED {
+            watched.store(UNWATCHED, Ordering::Relaxed);
+        }
+    }
+}
+
 /// `fd` has, or had, duplicates.
 const DUPLICATED: u8 = 1;
 /// `fd` joined a multicast group.

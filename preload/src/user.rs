@@ -40,18 +40,21 @@ pub(crate) fn read<T: Plain>(at: *const T) -> Option<T> {
     Some(unsafe { at.read_unaligned() })
 }
 
-/// Reads up to `N` bytes; `None` where the memory is not there.
-pub(crate) fn read_bytes<const N: usize>(at: *const c_void, len: usize) -> Option<([u8; N], usize)> {
+/// Copies up to `N` bytes that the kernel has just read: a call that fails for want of a route has.
+pub(crate) fn copy_bytes<const N: usize>(at: *const c_void, len: usize) -> ([u8; N], usize) {
     let len = len.min(N);
     let mut bytes = [0; N];
     if len > 0 {
-        if !readable(at, len) {
-            return None;
-        }
-        // SAFETY: `len` bytes are there, see `read`; `bytes` has room for `N >= len`.
+        // SAFETY: the kernel read `len` bytes there a moment ago; `bytes` has room for `N >= len`.
         unsafe { core::ptr::copy_nonoverlapping(at.cast::<u8>(), bytes.as_mut_ptr(), len) };
     }
-    Some((bytes, len))
+    (bytes, len)
+}
+
+/// Reads up to `N` bytes; `None` where the memory is not there.
+pub(crate) fn read_bytes<const N: usize>(at: *const c_void, len: usize) -> Option<([u8; N], usize)> {
+    let len = len.min(N);
+    (len == 0 || readable(at, len)).then(|| copy_bytes(at, len))
 }
 
 /// Writes bytes; `None` where the memory is not there or not writable.

@@ -22,6 +22,7 @@ pub mod route;
 pub mod sockaddr;
 pub mod sys;
 
+pub use options::Touched;
 pub use policy::Policy;
 pub use replace::{Decline, Replacement};
 pub use sockaddr::{Dest, RawAddr};

@@ -5,6 +5,13 @@ use libc::{IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, SOL_SOCKET, c_int};
 
 /// Missing from the libc crate on some targets; the numbers are the same on all that Linux runs on here.
 const SO_BUF_LOCK: c_int = 72;
+const SO_BINDTOIFINDEX: c_int = 62;
+/// What 32-bit programs with a 64-bit `time_t` set instead of the options without `_NEW`.
+const SO_TIMESTAMP_NEW: c_int = 63;
+const SO_TIMESTAMPNS_NEW: c_int = 64;
+const SO_TIMESTAMPING_NEW: c_int = 65;
+const SO_RCVTIMEO_NEW: c_int = 66;
+const SO_SNDTIMEO_NEW: c_int = 67;
 const IP_UNICAST_IF: c_int = 50;
 const IPV6_UNICAST_IF: c_int = 76;
 const IPV6_FREEBIND: c_int = 78;
@@ -67,6 +74,9 @@ const TABLE: &[Row] = &[
     row(Of::Any, SOL_SOCKET, libc::SO_TIMESTAMP),
     row(Of::Any, SOL_SOCKET, libc::SO_TIMESTAMPNS),
     row(Of::Any, SOL_SOCKET, libc::SO_TIMESTAMPING),
+    row(Of::Any, SOL_SOCKET, SO_TIMESTAMP_NEW),
+    row(Of::Any, SOL_SOCKET, SO_TIMESTAMPNS_NEW),
+    row(Of::Any, SOL_SOCKET, SO_TIMESTAMPING_NEW),
     row(Of::Any, SOL_SOCKET, SO_RXQ_OVFL),
     compare(Of::Any, SOL_SOCKET, SO_BUSY_POLL),
     compare(Of::Any, SOL_SOCKET, SO_MAX_PACING_RATE),
@@ -103,18 +113,94 @@ const TABLE: &[Row] = &[
     row(Of::Any, SOL_SOCKET, libc::SO_PRIORITY),
 ];
 
-/// Copies what the application set on `old` to `new`.
+/// Buffer sizes; device and mark; an attached filter; who gets SIGIO: what [`TABLE`] has no rows for.
+const BUFFERS: u64 = 1 << 56;
+const ROUTE: u64 = 1 << 57;
+const FILTER: u64 = 1 << 58;
+const SIGNALS: u64 = 1 << 59;
+const _: () = assert!(TABLE.len() <= 56, "a row per bit below BUFFERS");
+
+/// Which options of a socket may differ from those of a new one: a bit per row of [`TABLE`], and four more.
+///
+/// Reading them all takes some seventy system calls. Who saw the socket being made, and every option being set,
+/// knows better.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Touched(u64);
+
+impl Touched {
+    /// Nobody knows.
+    pub const ANYTHING: Self = Self(Self::BITS);
+    /// The bits in use; those above are free for the caller's own.
+    pub const BITS: u64 = (1 << 60) - 1;
+    /// Owner and signal of SIGIO, which are no options but travel with them.
+    pub const SIGNALS: Self = Self(SIGNALS);
+
+    /// What a `setsockopt` of this option changes.
+    #[must_use]
+    pub fn by(level: c_int, name: c_int) -> Self {
+        let name = match (level, name) {
+            (
+                SOL_SOCKET,
+                libc::SO_SNDBUF | libc::SO_RCVBUF | libc::SO_SNDBUFFORCE | libc::SO_RCVBUFFORCE | SO_BUF_LOCK,
+            ) => {
+                return Self(BUFFERS);
+            }
+            (SOL_SOCKET, libc::SO_BINDTODEVICE | SO_BINDTOIFINDEX | libc::SO_MARK) => return Self(ROUTE),
+            (SOL_SOCKET, libc::SO_ATTACH_FILTER | libc::SO_ATTACH_BPF) => return Self(FILTER),
+            (SOL_SOCKET, SO_RCVTIMEO_NEW) => libc::SO_RCVTIMEO,
+            (SOL_SOCKET, SO_SNDTIMEO_NEW) => libc::SO_SNDTIMEO,
+            (_, name) => name,
+        };
+        Self(TABLE.iter().position(|row| row.level == level && row.name == name).map_or(0, |i| 1 << i))
+    }
+
+    /// From [`Self::bits`]; bits not in use are dropped.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits & Self::BITS)
+    }
+
+    /// For a table of integers.
+    #[must_use]
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Whether a filter may be attached.
+    #[must_use]
+    pub fn filter(self) -> bool {
+        self.has(FILTER)
+    }
+
+    /// Whether device or mark may be set.
+    #[must_use]
+    pub fn route(self) -> bool {
+        self.has(ROUTE)
+    }
+
+    fn has(self, bit: u64) -> bool {
+        self.0 & bit != 0
+    }
+}
+
+/// Copies what the application set on `old` to `new`. `flags` are the file status flags of `old`.
 ///
 /// # Errors
 /// Where the option decides the route (device, mark) and cannot be set on `new`: then the swap must not happen.
-pub fn carry(old: Fd, new: Fd, tcp: bool) -> Result<(), Errno> {
+pub fn carry(old: Fd, new: Fd, tcp: bool, touched: Touched, flags: c_int) -> Result<(), Errno> {
     let mine = if tcp { Of::Tcp } else { Of::Udp };
-    for row in TABLE.iter().filter(|row| row.of == Of::Any || row.of == mine) {
-        carry_one(row, old, new);
+    for (i, row) in TABLE.iter().enumerate() {
+        if touched.has(1 << i) && (row.of == Of::Any || row.of == mine) {
+            carry_one(row, old, new);
+        }
     }
-    carry_buffers(old, new);
-    carry_route(old, new)?;
-    carry_signals(old, new)
+    if touched.has(BUFFERS) {
+        carry_buffers(old, new);
+    }
+    if touched.has(ROUTE) {
+        carry_route(old, new)?;
+    }
+    carry_signals(old, new, touched.has(SIGNALS) || flags & libc::O_ASYNC != 0)
 }
 
 /// Copies what decides the route besides the destination: device and mark.
@@ -199,15 +285,39 @@ fn carry_device(old: Fd, new: Fd) -> Result<(), Errno> {
     }
 }
 
-/// Who gets SIGIO, and which signal it is. O_ASYNC itself travels with the file status flags.
-fn carry_signals(old: Fd, new: Fd) -> Result<(), Errno> {
+/// Who gets SIGIO (and SIGURG), and which signal it is. O_ASYNC itself travels with the file status flags. The owner
+/// is always asked for, because `ioctl` sets it as well.
+fn carry_signals(old: Fd, new: Fd, signal_too: bool) -> Result<(), Errno> {
     const F_SETSIG: c_int = 10;
     const F_GETSIG: c_int = 11;
     if let Some(owner) = sys::owner(old) {
         sys::set_owner(new, owner)?;
     }
+    if !signal_too {
+        return Ok(());
+    }
     match sys::fcntl(old, F_GETSIG, 0) {
         Ok(signal) if signal != 0 => sys::fcntl(new, F_SETSIG, signal).map(drop),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_has_a_bit_of_its_own() {
+        let bits = TABLE.iter().map(|row| Touched::by(row.level, row.name).bits());
+        assert!(bits.clone().all(|b| b.count_ones() == 1));
+        assert_eq!(bits.fold(0, |a, b| a ^ b), (1 << TABLE.len()) - 1);
+    }
+
+    #[test]
+    fn options_that_are_not_carried_have_none() {
+        for (level, name) in [(SOL_SOCKET, libc::SO_ERROR), (IPPROTO_IPV6, libc::IPV6_TCLASS), (-1, -1)] {
+            assert_eq!(Touched::by(level, name).bits(), 0);
+        }
+        assert_eq!(Touched::by(SOL_SOCKET, SO_RCVTIMEO_NEW), Touched::by(SOL_SOCKET, libc::SO_RCVTIMEO));
     }
 }

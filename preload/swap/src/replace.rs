@@ -4,7 +4,7 @@
 //! application's descriptor is untouched. Putting the new socket in its place is the caller's: `dup3` from
 //! inside a process, `SECCOMP_IOCTL_NOTIF_ADDFD` from outside.
 
-use crate::options;
+use crate::options::{self, Touched};
 use crate::sockaddr::{Dest, LEN_IN6, RawAddr};
 use crate::sys::{self, Errno, Fd};
 use core::net::Ipv6Addr;
@@ -74,10 +74,20 @@ impl Replacement {
     /// # Errors
     /// Where there can be none; `old` is then as it was.
     pub fn prepare(old: Fd) -> Result<Self, Decline> {
-        let get = |name| sys::getsockopt_int(old, SOL_SOCKET, name);
-        if get(libc::SO_DOMAIN)? != libc::AF_INET {
+        Self::prepare_touched(old, Touched::ANYTHING)
+    }
+
+    /// The same, looking only at options that may have been changed.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub fn prepare_touched(old: Fd, touched: Touched) -> Result<Self, Decline> {
+        let mut name = [0u8; LEN_IN6];
+        let len = sys::getsockname(old, &mut name)?;
+        let Dest::V4(ip, port) = Dest::parse(name.get(..len).unwrap_or(&name)) else {
             return Err(Decline::NotInet);
-        }
+        };
+        let get = |name| sys::getsockopt_int(old, SOL_SOCKET, name);
         let (kind, protocol) = (get(libc::SO_TYPE)?, get(libc::SO_PROTOCOL)?);
         let tcp = match (kind, protocol) {
             (libc::SOCK_STREAM, libc::IPPROTO_TCP | libc::IPPROTO_MPTCP) => true,
@@ -85,29 +95,25 @@ impl Replacement {
             _ => return Err(Decline::NotInet),
         };
         // With no room, the kernel answers how many instructions there are; EACCES for an eBPF filter.
-        if sys::getsockopt(old, SOL_SOCKET, libc::SO_ATTACH_FILTER, &mut []) != Ok(0) {
+        if touched.filter() && sys::getsockopt(old, SOL_SOCKET, libc::SO_ATTACH_FILTER, &mut []) != Ok(0) {
             return Err(Decline::Filter);
         }
         let flags = sys::fcntl(old, libc::F_GETFL, 0)? as c_int;
         let new = sys::socket(libc::AF_INET6, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, protocol)?;
-        let mut made = Self { new, flags, tcp, clear_reuse: false, lost_address: false };
+        let lost_address = !ip.is_unspecified();
+        let mut made = Self { new, flags, tcp, clear_reuse: false, lost_address };
         // bindv6only may say otherwise; the socket must reach 127.0.0.1 as ::ffff:127.0.0.1.
         sys::setsockopt_int(new, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
-        options::carry(old, new, tcp)?;
-        made.bind_like(old)?;
+        options::carry(old, new, tcp, touched, flags)?;
+        if port != 0 {
+            made.bind_to(port, old)?;
+        }
         Ok(made)
     }
 
     /// Takes over the port that the application bound. The old socket still holds it, so both need REUSEADDR
     /// for the moment.
-    fn bind_like(&mut self, old: Fd) -> Result<(), Errno> {
-        let mut name = [0u8; LEN_IN6];
-        let len = sys::getsockname(old, &mut name)?;
-        let Dest::V4(ip, port) = Dest::parse(name.get(..len).unwrap_or(&name)) else { return Ok(()) };
-        self.lost_address = !ip.is_unspecified();
-        if port == 0 {
-            return Ok(());
-        }
+    fn bind_to(&mut self, port: u16, old: Fd) -> Result<(), Errno> {
         let reuse = |fd, on| sys::setsockopt_int(fd, SOL_SOCKET, libc::SO_REUSEADDR, on);
         let had = sys::getsockopt_int(old, SOL_SOCKET, libc::SO_REUSEADDR)? != 0;
         if !had {
@@ -165,8 +171,10 @@ impl Replacement {
         if self.clear_reuse {
             let _ = sys::setsockopt_int(self.new, SOL_SOCKET, libc::SO_REUSEADDR, 0);
         }
-        // Includes O_ASYNC. Only fails on a closed descriptor, and this one is ours.
-        let _ = sys::fcntl(self.new, libc::F_SETFL, self.flags as usize);
+        if self.flags != libc::O_RDWR | libc::O_NONBLOCK {
+            // Includes O_ASYNC. Only fails on a closed descriptor, and this one is ours.
+            let _ = sys::fcntl(self.new, libc::F_SETFL, self.flags as usize);
+        }
     }
 }
 
