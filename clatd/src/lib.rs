@@ -10,7 +10,7 @@
 //! | [`neighbour`] | an address on the uplink that is not the host's |
 //! | [`datapath`] | the device, the translating thread, the fast path |
 //! | [`counters`], [`status`] | what passed and what did not; who wants to know |
-//! | [`notify`] | what the service manager is told |
+//! | [`notify`] | words to the service manager |
 //! | [`cli`], [`exit`] | command line, exit codes |
 //! | [`sys`] | system calls without a safe library |
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clatd::cli::Cli;
-use clatd::daemon::{self, Daemon};
+use clatd::daemon::{self, Daemon, End};
 use clatd::exit::{Fatal, USAGE};
 use pref64::config::Config;
 use pref64::state;
@@ -27,13 +27,22 @@ fn run(cli: &Cli) -> Result<(), Fatal> {
     if cli.cleanup {
         return daemon::cleanup(state::run_dir());
     }
-    let config = Config::load(cli.config.as_deref(), &cli.sets)
-        .map_err(|error| Fatal::new(USAGE, error.to_string()))?;
+    let mut config = load(cli).map_err(|error| Fatal::new(USAGE, error))?;
     if cli.check {
         println!("clatd: the configuration is valid");
         return Ok(());
     }
-    Daemon::new(config, state::run_dir())?.run()
+    loop {
+        let again = cli.clone();
+        match Daemon::new(config, state::run_dir(), Box::new(move || load(&again)))?.run()? {
+            End::Stop => return Ok(()),
+            End::Reload(changed) => config = *changed,
+        }
+    }
+}
+
+fn load(cli: &Cli) -> Result<Config, String> {
+    Config::load(cli.config.as_deref(), &cli.sets).map_err(|error| error.to_string())
 }
 
 /// To stderr; under systemd the journal adds the time.

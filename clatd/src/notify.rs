@@ -1,174 +1,168 @@
-//! What the service manager is told (sd_notify(3)): one datagram per message, to the socket that the environment
-//! names. Without a service manager nothing is sent, and nothing here can fail the daemon.
+//! Words to the service manager: the `sd_notify` protocol of sd_notify(3),
+//! datagrams to the Unix socket that `NOTIFY_SOCKET` names. Without a service
+//! manager nothing is said and nothing fails.
 
 use std::env;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The way to the service manager, if there is one.
-#[derive(Debug)]
+use nix::time::{ClockId, clock_gettime};
+
+/// The connection to the service manager, if there is one.
+#[derive(Debug, Default)]
 pub struct Notifier {
-    manager: Option<(UnixDatagram, SocketAddr)>,
-    /// How often a sign of life is due, and when the next one is.
-    watchdog: Option<(Duration, Instant)>,
-    ready: bool,
-    reloading: bool,
+    socket: Option<UnixDatagram>,
+    /// How often a sign of life is due: half of what the manager waits for.
+    interval: Option<Duration>,
+    next_sign: Option<Instant>,
     status: String,
 }
 
 impl Notifier {
-    /// As `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` say.
-    pub fn from_environment(now: Instant) -> Self {
-        let manager = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()).and_then(|name| {
-            open(name.as_bytes())
-                .inspect_err(|error| tracing::warn!("cannot notify the service manager: {error}"))
-                .ok()
-        });
-        let number = |name: &str| env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-        let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
-        let limit = number("WATCHDOG_USEC").filter(|limit| ours && *limit > 0);
-        Self { manager, ..Self::new(limit.map(Duration::from_micros), now) }
-    }
-
-    /// Nobody to notify, with a watchdog's limit.
-    fn new(limit: Option<Duration>, now: Instant) -> Self {
-        // Half the limit, as sd_watchdog_enabled(3) recommends.
-        let watchdog = limit.map(|limit| (limit / 2, now));
-        Self { manager: None, watchdog, ready: false, reloading: false, status: String::new() }
-    }
-
-    /// The state of the daemon, for `systemctl status`. The first one also says that the daemon is ready; the first
-    /// one after [`Self::reloading`] that the reload is over.
-    pub fn status(&mut self, status: &str) {
-        let mut message = String::new();
-        if !self.ready || self.reloading {
-            (self.ready, self.reloading) = (true, false);
-            message.push_str("READY=1\n");
-        }
-        if self.status != status {
-            status.clone_into(&mut self.status);
-            // One line: a line break would end the assignment.
-            message.push_str(&format!("STATUS={}\n", status.replace('\n', " ")));
-        }
-        if !message.is_empty() {
-            self.send(&message);
+    /// What the environment says. A socket that cannot be reached is logged and left alone.
+    pub fn from_environment() -> Self {
+        let Some(address) = env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty()) else {
+            return Self::default();
+        };
+        let ours = env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
+        let interval = env::var("WATCHDOG_USEC")
+            .ok()
+            .filter(|_| ours)
+            .and_then(|us| us.parse().ok())
+            .filter(|us| *us > 0)
+            .map(|us| Duration::from_micros(us) / 2);
+        match connect(address.as_bytes()) {
+            Ok(socket) => Self { socket: Some(socket), interval, ..Self::default() },
+            Err(error) => {
+                tracing::warn!("cannot reach the service manager at {}: {error}", address.display());
+                Self::default()
+            }
         }
     }
 
-    /// The configuration is being read again.
-    pub fn reloading(&mut self) {
-        self.reloading = true;
-        // The time tells this reload from an earlier one (Type=notify-reload).
-        let monotonic = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-            .map_or(0, |t| t.tv_sec() * 1_000_000 + t.tv_nsec() / 1000);
-        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={monotonic}\n"));
+    /// The daemon does its work (again).
+    pub fn ready(&self) {
+        self.send("READY=1");
     }
 
-    /// The daemon undoes what it did, and ends.
+    /// The configuration is being read again; [`Notifier::ready`] must follow.
+    pub fn reloading(&self) {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()));
+    }
+
+    /// The daemon is on its way out.
     pub fn stopping(&self) {
-        self.send("STOPPING=1\nSTATUS=Stopping\n");
+        self.send("STOPPING=1");
+    }
+
+    /// One line for people; only a change is sent.
+    pub fn status(&mut self, line: &str) {
+        if self.status != line {
+            line.clone_into(&mut self.status);
+            self.send(&format!("STATUS={}", line.replace('\n', " ")));
+        }
     }
 
     /// When the next sign of life is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.watchdog.map(|(_, due)| due)
+        self.interval.map(|_| self.next_sign.unwrap_or_else(Instant::now))
     }
 
-    /// Gives a sign of life if one is due. Called from the event loop, so that a daemon that is stuck gives none.
-    pub fn alive(&mut self, now: Instant) {
-        if let Some((interval, due)) = &mut self.watchdog
-            && now >= *due
-        {
-            *due = now + *interval;
-            self.send("WATCHDOG=1\n");
+    /// Sends a sign of life if one is due.
+    pub fn sign_of_life(&mut self, now: Instant) {
+        let Some(interval) = self.interval else { return };
+        if self.next_sign.is_none_or(|next| now >= next) {
+            self.send("WATCHDOG=1");
+            self.next_sign = Some(now + interval);
         }
     }
 
     fn send(&self, message: &str) {
-        let Some((socket, manager)) = &self.manager else { return };
-        if let Err(error) = socket.send_to_addr(message.as_bytes(), manager) {
-            tracing::debug!("cannot notify the service manager: {error}");
+        if let Some(socket) = &self.socket
+            && let Err(error) = socket.send(message.as_bytes())
+        {
+            tracing::debug!("cannot tell the service manager {message:?}: {error}");
         }
     }
 }
 
-/// The manager's address: a path, or after an `@` a name in the abstract namespace.
-fn open(name: &[u8]) -> io::Result<(UnixDatagram, SocketAddr)> {
-    let address = match name {
+/// `@name` is a name in the abstract namespace, anything else a path.
+fn connect(address: &[u8]) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    let address = match address {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-        path => SocketAddr::from_pathname(Path::new(std::ffi::OsStr::from_bytes(path)))?,
+        path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
     };
-    Ok((UnixDatagram::unbound()?, address))
+    socket.connect_addr(&address)?;
+    // The manager reads slowly at boot; the daemon has better things to do than to wait for it.
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn notifier(limit: Option<Duration>, now: Instant) -> (Notifier, UnixDatagram, tempfile::TempDir) {
+    fn pair() -> (Notifier, UnixDatagram) {
+        let (here, manager) = UnixDatagram::pair().unwrap();
+        manager.set_nonblocking(true).unwrap();
+        (Notifier { socket: Some(here), ..Notifier::default() }, manager)
+    }
+
+    fn heard(manager: &UnixDatagram) -> Vec<String> {
+        let mut buffer = [0; 256];
+        std::iter::from_fn(|| {
+            manager.recv(&mut buffer).ok().map(|n| String::from_utf8_lossy(&buffer[..n]).into())
+        })
+        .collect()
+    }
+
+    #[test]
+    fn status_is_sent_when_it_changes() {
+        let (mut notifier, manager) = pair();
+        notifier.status("active");
+        notifier.status("active");
+        notifier.status("two\nlines");
+        assert_eq!(heard(&manager), ["STATUS=active", "STATUS=two lines"]);
+    }
+
+    #[test]
+    fn signs_of_life_come_when_due_and_not_without_a_watchdog() {
+        let (mut notifier, manager) = pair();
+        let start = Instant::now();
+        notifier.sign_of_life(start);
+        assert_eq!((heard(&manager).len(), notifier.deadline()), (0, None));
+        notifier.interval = Some(Duration::from_secs(10));
+        notifier.sign_of_life(start);
+        notifier.sign_of_life(start + Duration::from_secs(9));
+        assert_eq!(heard(&manager), ["WATCHDOG=1"]);
+        assert_eq!(notifier.deadline(), Some(start + Duration::from_secs(10)));
+        notifier.sign_of_life(start + Duration::from_secs(10));
+        assert_eq!(heard(&manager), ["WATCHDOG=1"]);
+    }
+
+    #[test]
+    fn both_kinds_of_address_are_understood() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
-        let manager = UnixDatagram::bind(&path).unwrap();
-        manager.set_nonblocking(true).unwrap();
-        let to = open(path.as_os_str().as_bytes()).unwrap();
-        (Notifier { manager: Some(to), ..Notifier::new(limit, now) }, manager, dir)
+        let by_path = UnixDatagram::bind(&path).unwrap();
+        connect(path.as_os_str().as_bytes()).unwrap().send(b"READY=1").unwrap();
+        assert_eq!(heard_one(&by_path), "READY=1");
+        let name = format!("clatd-test-{}", std::process::id());
+        let abstract_address = SocketAddr::from_abstract_name(&name).unwrap();
+        let by_name = UnixDatagram::bind_addr(&abstract_address).unwrap();
+        connect(format!("@{name}").as_bytes()).unwrap().send(b"READY=1").unwrap();
+        assert_eq!(heard_one(&by_name), "READY=1");
+        assert!(connect(dir.path().join("none").as_os_str().as_bytes()).is_err());
     }
 
-    fn received(manager: &UnixDatagram) -> Vec<String> {
-        let mut buffer = [0; 4096];
-        std::iter::from_fn(|| manager.recv(&mut buffer).ok().map(|len| buffer[..len].to_vec()))
-            .map(|bytes| String::from_utf8(bytes).unwrap())
-            .collect()
-    }
-
-    #[test]
-    fn ready_once_and_status_when_it_changes() {
-        let (mut notifier, manager, _dir) = notifier(None, Instant::now());
-        notifier.status("waiting: no NAT64 prefix");
-        notifier.status("waiting: no NAT64 prefix");
-        notifier.status("active:\nline");
-        assert_eq!(
-            received(&manager),
-            ["READY=1\nSTATUS=waiting: no NAT64 prefix\n", "STATUS=active: line\n"]
-        );
-    }
-
-    #[test]
-    fn a_reload_ends_with_the_next_status() {
-        let (mut notifier, manager, _dir) = notifier(None, Instant::now());
-        notifier.status("active");
-        notifier.reloading();
-        notifier.status("active");
-        let got = received(&manager);
-        assert!(got[1].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{got:?}");
-        assert_eq!(got[2], "READY=1\n");
-    }
-
-    #[test]
-    fn a_sign_of_life_each_half_limit() {
-        let start = Instant::now();
-        let (mut notifier, manager, _dir) = notifier(Some(Duration::from_secs(10)), start);
-        for second in 0..=10 {
-            notifier.alive(start + Duration::from_secs(second));
-        }
-        assert_eq!(received(&manager).len(), 3);
-        assert_eq!(notifier.deadline(), Some(start + Duration::from_secs(15)));
-    }
-
-    #[test]
-    fn abstract_names_are_understood() {
-        let name = format!("v4shim-notify-{}", std::process::id());
-        let manager =
-            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name.as_bytes()).unwrap()).unwrap();
-        let to = open(format!("@{name}").as_bytes()).unwrap();
-        let notifier = Notifier { manager: Some(to), ..Notifier::new(None, Instant::now()) };
-        notifier.stopping();
+    fn heard_one(socket: &UnixDatagram) -> String {
         let mut buffer = [0; 64];
-        let len = manager.recv(&mut buffer).unwrap();
-        assert_eq!(&buffer[..len], b"STOPPING=1\nSTATUS=Stopping\n");
+        let n = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..n]).into()
     }
 }

@@ -47,6 +47,18 @@ const RECHECK: Duration = Duration::from_secs(300);
 /// While the operator is still looking, a taken name ends the program.
 const JUST_STARTED: Duration = Duration::from_secs(1);
 
+/// Reads the configuration as it is now.
+pub type Reread = Box<dyn Fn() -> Result<Config, String>>;
+
+/// Why a daemon ended.
+#[derive(Debug)]
+pub enum End {
+    /// A signal asked for it.
+    Stop,
+    /// The configuration changed: start again with this one.
+    Reload(Box<Config>),
+}
+
 /// The daemon.
 pub struct Daemon {
     config: Config,
@@ -62,7 +74,6 @@ pub struct Daemon {
     prefixes: Prefixes,
     monitor: Monitor,
     status: StatusSocket,
-    notifier: Notifier,
     signals: SignalFd,
     failed: Arc<EventFd>,
     decision: Decision,
@@ -70,7 +81,11 @@ pub struct Daemon {
     /// When to read the host again.
     look: Instant,
     started: Instant,
-    stopping: bool,
+    notifier: Notifier,
+    /// How to read the configuration again.
+    reread: Reread,
+    /// Why the event loop ends, once it shall.
+    end: Option<End>,
     // Last: the lock outlives everything that it protects.
     _lock: RunDir,
 }
@@ -110,7 +125,9 @@ fn tools(run_dir: &std::path::Path) -> Result<Tools, Fatal> {
 
 impl Daemon {
     /// Checks what must be right, undoes what a predecessor left, and gets ready. Nothing of the host is changed yet.
-    pub fn new(config: Config, run_dir: PathBuf) -> Result<Self, Fatal> {
+    ///
+    /// `reread` is what SIGHUP does to the configuration.
+    pub fn new(config: Config, run_dir: PathBuf, reread: Reread) -> Result<Self, Fatal> {
         preflight::privileges()?;
         let lock = RunDir::lock(&run_dir)?;
         let mut tools = tools(&run_dir)?;
@@ -153,33 +170,41 @@ impl Daemon {
             prefixes,
             monitor,
             status,
-            notifier: Notifier::from_environment(now),
             signals,
             failed: Arc::new(failed),
             decision,
             since: now,
             look: now,
             started: now,
-            stopping: false,
+            notifier: Notifier::from_environment(),
+            reread,
+            end: None,
             _lock: lock,
         })
     }
 
     /// Runs until a signal ends it, and undoes everything.
-    pub fn run(mut self) -> Result<(), Fatal> {
+    pub fn run(mut self) -> Result<End, Fatal> {
         let outcome = self.events();
+        match &outcome {
+            Ok(End::Reload(_)) => self.notifier.reloading(),
+            _ => self.notifier.stopping(),
+        }
         let errors = self.leave();
-        outcome?;
+        let end = outcome?;
         match errors.first() {
-            None => Ok(()),
+            None => Ok(end),
             Some(error) => Err(Fatal::failed(format!("stopped, but cannot undo everything: {error:#}"))),
         }
     }
 
-    fn events(&mut self) -> Result<(), Fatal> {
-        while !self.stopping {
+    fn events(&mut self) -> Result<End, Fatal> {
+        let mut announced = false;
+        loop {
+            if let Some(end) = self.end.take() {
+                return Ok(end);
+            }
             let now = Instant::now();
-            self.notifier.alive(now);
             if now >= self.look {
                 self.look_at_host(now)?;
             }
@@ -188,9 +213,15 @@ impl Daemon {
             }
             self.check_guard(now);
             self.converge(now)?;
+            self.notifier.status(&self.summary());
+            self.notifier.sign_of_life(now);
+            if !announced {
+                // Whatever the state: what can be done now is done, the rest waits for the network.
+                self.notifier.ready();
+                announced = true;
+            }
             self.wait()?;
         }
-        Ok(())
     }
 
     /// Sleeps until something happens, and takes in what only has to be taken in.
@@ -244,19 +275,33 @@ impl Daemon {
     fn take_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             match Signal::try_from(signal.ssi_signo as i32) {
-                Ok(Signal::SIGHUP) => {
-                    tracing::info!("SIGHUP: looking at the host and the resolvers afresh");
-                    self.notifier.reloading();
-                    self.look = Instant::now();
-                    self.prefixes.resolvers_changed();
-                }
+                Ok(Signal::SIGHUP) => self.reload(),
                 Ok(name) => {
                     tracing::info!("{name}: stopping");
-                    self.stopping = true;
+                    self.end = Some(End::Stop);
                 }
                 Err(_) => {}
             }
         }
+    }
+
+    /// SIGHUP: a changed configuration is put in force, a broken one is not; else the world is looked at afresh.
+    fn reload(&mut self) {
+        match (self.reread)() {
+            Ok(config) if config != self.config => {
+                tracing::info!("SIGHUP: the configuration changed, starting again with it");
+                if !matches!(self.end, Some(End::Stop)) {
+                    self.end = Some(End::Reload(Box::new(config)));
+                }
+                return;
+            }
+            Ok(_) => tracing::info!("SIGHUP: looking at the host and the resolvers afresh"),
+            Err(error) => tracing::error!("SIGHUP: keeping the configuration in force: {error}"),
+        }
+        self.notifier.reloading();
+        self.look = Instant::now();
+        self.prefixes.resolvers_changed();
+        self.notifier.ready();
     }
 
     fn look_at_host(&mut self, now: Instant) -> Result<(), Fatal> {
@@ -485,46 +530,35 @@ impl Daemon {
         own
     }
 
-    /// Tells the log and the service manager of a change of state, once.
+    /// Logs a change of state, once.
     fn announce(&mut self, decision: Decision, now: Instant) {
-        let text = describe(&decision);
         if decision.state != self.decision.state {
-            match decision.state {
-                State::Degraded(_) => tracing::warn!("{text}"),
-                _ => tracing::info!("{text}"),
+            match (&decision.state, &decision.desired) {
+                (State::Active, Some(desired)) => tracing::info!(
+                    "active: {} is {} towards {} on {}",
+                    desired.ipv4,
+                    desired.identity.outer(),
+                    desired.pref64,
+                    desired.uplink.name
+                ),
+                (State::Degraded(reason), _) => tracing::warn!("degraded: {reason}"),
+                (state, _) => match state.reason() {
+                    Some(reason) => tracing::info!("{}: {reason}", state.as_str()),
+                    None => tracing::info!("{}", state.as_str()),
+                },
             }
             self.since = now;
-        }
-        if decision.state != State::Starting {
-            self.notifier.status(&text);
         }
         self.decision = decision;
     }
 
     /// The end: the host as it was.
     fn leave(&mut self) -> Vec<anyhow::Error> {
-        self.notifier.stopping();
         let mut errors = self.take_down();
         errors.extend(self.tools.undo_journal());
         self.guard = None;
         remove_leftovers(&self.run_dir);
         errors
-    }
-}
-
-/// The state and its reason, or when active who is translated to what.
-fn describe(decision: &Decision) -> String {
-    let state = decision.state.as_str();
-    match (decision.state.reason(), &decision.desired) {
-        (Some(reason), _) => format!("{state}: {reason}"),
-        (None, Some(desired)) if decision.state == State::Active => format!(
-            "{state}: {} is {} towards {} on {}",
-            desired.ipv4,
-            desired.identity.outer(),
-            desired.pref64,
-            desired.uplink.name
-        ),
-        (None, _) => state.to_owned(),
     }
 }
 

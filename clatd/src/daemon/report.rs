@@ -8,6 +8,24 @@ use crate::machine::mode_name;
 use crate::status::{SCHEMA, counters};
 
 impl Daemon {
+    /// One line for `systemctl status`.
+    pub(super) fn summary(&self) -> String {
+        let state = &self.decision.state;
+        match (&self.decision.desired, &self.datapath, state.reason()) {
+            (Some(desired), Some(datapath), None) => format!(
+                "{}: {} is {} towards {} on {} (datapath {})",
+                state.as_str(),
+                desired.ipv4,
+                desired.identity.outer(),
+                desired.pref64,
+                desired.uplink.name,
+                datapath.kind().as_str()
+            ),
+            (_, _, Some(reason)) => format!("{}: {reason}", state.as_str()),
+            (_, _, None) => state.as_str().to_owned(),
+        }
+    }
+
     /// What `v4shim status --json` prints.
     pub(super) fn document(&self) -> Value {
         let desired = self.decision.desired.as_ref().filter(|_| self.datapath.is_some());
