@@ -124,14 +124,14 @@ pub(super) fn run(mut command: Command, settings: Settings) -> Result<u8, Error>
     let child = child.map_err(Error::Exec)?;
     let listener = match listener {
         Some(Ok(listener)) => sys::lift(listener),
-        Some(Err(why)) => {
-            eprintln!("v4shim: run: {why}; running without supervision");
-            return wait_only(child, &signals);
-        }
-        None => return wait_only(child, &signals),
+        Some(Err(Unsupervised)) | None => return wait_only(child, &signals),
     };
     Ok(calls::Supervisor::new(listener, settings).serve(child, &sys::lift(signals)))
 }
+
+/// The command runs, but on its own; why was said.
+#[derive(Debug)]
+struct Unsupervised;
 
 fn unsupervised(mut command: Command, why: &str) -> Result<u8, Error> {
     eprintln!("v4shim: run: {why}; running without supervision");
@@ -166,7 +166,7 @@ fn start(command: &mut Command, report: RawFd, go: RawFd, go_other_end: RawFd) -
 }
 
 /// Takes the listener out of the waiting command. `None`: the command never came that far.
-fn take_listener(mut report: io::PipeReader, go: io::PipeWriter) -> Option<Result<OwnedFd, String>> {
+fn take_listener(mut report: io::PipeReader, go: io::PipeWriter) -> Option<Result<OwnedFd, Unsupervised>> {
     use std::io::Read as _;
     let mut message = [0u8; 12];
     report.read_exact(&mut message).ok()?;
@@ -179,6 +179,11 @@ fn take_listener(mut report: io::PipeReader, go: io::PipeWriter) -> Option<Resul
         libc::EBUSY => Err("another supervisor is at work already".to_owned()),
         e => Err(format!("cannot install a seccomp filter: {}", io::Error::from_raw_os_error(e))),
     };
+    // Said before the command has its turn, so that its output comes after.
+    let taken = taken.map_err(|why| {
+        eprintln!("v4shim: run: {why}; running without supervision");
+        Unsupervised
+    });
     drop(go);
     Some(taken)
 }
