@@ -45,7 +45,22 @@ hooks! {
     dup3(old: c_int, new: c_int, flags: c_int) -> c_int = duplicate_to_with;
     // Variadic in C: on every ABI here, one integer more is passed as a named one is.
     fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int = control;
-    fcntl64(fd: c_int, cmd: c_int, arg: usize) -> c_int = control;
+    fcntl64(fd: c_int, cmd: c_int, arg: usize) -> c_int = control64;
+}
+
+// What glibc's headers make of the names in 32-bit programs with a 64-bit `time_t`.
+#[cfg(target_pointer_width = "32")]
+hooks! {
+    __getsockopt64(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int
+        = names::getsockopt64;
+    __setsockopt64(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t) -> c_int
+        = names::setsockopt64;
+    __sendmsg64(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t = send::sendmsg;
+    __sendmmsg64(fd: c_int, msgs: *mut mmsghdr, n: c_uint, flags: c_int) -> c_int = send::sendmmsg;
+    __recvmsg64(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t = receive::recvmsg64;
+    __recvmmsg64(fd: c_int, msgs: *mut mmsghdr, n: c_uint, flags: c_int, timeout: *mut c_void) -> c_int
+        = receive::recvmmsg64;
+    __fcntl_time64(fd: c_int, cmd: c_int, arg: usize) -> c_int = control_time64;
 }
 
 /// What `_FORTIFY_SOURCE` makes of `recvfrom`.
@@ -111,12 +126,31 @@ unsafe fn duplicate_to_with(old: c_int, new: c_int, flags: c_int) -> c_int {
     noted(old, unsafe { real::dup3(old, new, flags) })
 }
 
+/// One of the names of `fcntl`; they differ in 32-bit programs.
+type Fcntl = unsafe fn(c_int, c_int, usize) -> c_int;
+
 unsafe fn control(fd: c_int, cmd: c_int, arg: usize) -> c_int {
+    // SAFETY: the application's arguments, unchanged.
+    unsafe { control_by(real::fcntl, fd, cmd, arg) }
+}
+
+unsafe fn control64(fd: c_int, cmd: c_int, arg: usize) -> c_int {
+    // SAFETY: the application's arguments, unchanged.
+    unsafe { control_by(real::fcntl64, fd, cmd, arg) }
+}
+
+#[cfg(target_pointer_width = "32")]
+unsafe fn control_time64(fd: c_int, cmd: c_int, arg: usize) -> c_int {
+    // SAFETY: the application's arguments, unchanged.
+    unsafe { control_by(real::fcntl_time64, fd, cmd, arg) }
+}
+
+unsafe fn control_by(call: Fcntl, fd: c_int, cmd: c_int, arg: usize) -> c_int {
     const F_SETSIG: c_int = 10;
     if cmd == F_SETSIG {
         seen::signals(fd);
     }
     // SAFETY: the application's arguments, unchanged.
-    let r = unsafe { real::fcntl(fd, cmd, arg) };
+    let r = unsafe { call(fd, cmd, arg) };
     if matches!(cmd, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) { noted(fd, r) } else { r }
 }

@@ -109,6 +109,36 @@ pub(crate) unsafe fn getsockopt(
 ) -> c_int {
     // SAFETY: the application's arguments, unchanged.
     let r = unsafe { real::getsockopt(fd, level, name, value, len) };
+    // SAFETY: the same.
+    unsafe { show_domain(fd, level, name, value, len, r) }
+}
+
+/// The hook of `__getsockopt64`.
+///
+/// # Safety
+/// As for [`getsockopt`].
+#[cfg(target_pointer_width = "32")]
+pub(crate) unsafe fn getsockopt64(
+    fd: Fd,
+    level: c_int,
+    name: c_int,
+    value: *mut c_void,
+    len: *mut socklen_t,
+) -> c_int {
+    // SAFETY: the application's arguments, unchanged.
+    let r = unsafe { real::getsockopt64(fd, level, name, value, len) };
+    // SAFETY: the same.
+    unsafe { show_domain(fd, level, name, value, len, r) }
+}
+
+unsafe fn show_domain(
+    fd: Fd,
+    level: c_int,
+    name: c_int,
+    value: *mut c_void,
+    len: *mut socklen_t,
+    r: c_int,
+) -> c_int {
     if r == 0
         && level == libc::SOL_SOCKET
         && name == libc::SO_DOMAIN
@@ -139,9 +169,37 @@ pub(crate) unsafe fn setsockopt(
     value: *const c_void,
     len: socklen_t,
 ) -> c_int {
+    // SAFETY: the application's arguments, unchanged.
+    unsafe { setsockopt_by(real::setsockopt, fd, level, name, value, len) }
+}
+
+/// The hook of `__setsockopt64`.
+///
+/// # Safety
+/// As for [`setsockopt`].
+#[cfg(target_pointer_width = "32")]
+pub(crate) unsafe fn setsockopt64(
+    fd: Fd,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    len: socklen_t,
+) -> c_int {
+    // SAFETY: the application's arguments, unchanged.
+    unsafe { setsockopt_by(real::setsockopt64, fd, level, name, value, len) }
+}
+
+unsafe fn setsockopt_by(
+    call: unsafe fn(Fd, c_int, c_int, *const c_void, socklen_t) -> c_int,
+    fd: Fd,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    len: socklen_t,
+) -> c_int {
     seen::option(fd, level, name);
     // SAFETY: the application's arguments, unchanged.
-    let r = unsafe { real::setsockopt(fd, level, name, value, len) };
+    let r = unsafe { call(fd, level, name, value, len) };
     if r == 0 && level == libc::IPPROTO_IP && settings::mode() != Mode::Off {
         let entry = sys::errno();
         if swap::options::joins_group(name) {

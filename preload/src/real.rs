@@ -9,21 +9,22 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use libc::{epoll_event, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
 macro_rules! real {
-    ($($(#[$doc:meta])* $name:ident / $symbol:literal ($($arg:ident: $ty:ty),*) -> $ret:ty = $fallback:expr;)*) => {
+    ($table:ident $resolve:ident
+        $($(#[$doc:meta])* $name:ident / $symbol:literal ($($arg:ident: $ty:ty),*) -> $ret:ty = $fallback:expr;)*) => {
         #[allow(non_upper_case_globals)]
-        mod at {
+        mod $table {
             use super::*;
             $(pub(super) static $name: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());)*
         }
 
-        fn resolve_table() {
-            $(at::$name.store(next($symbol), Ordering::Release);)*
+        fn $resolve() {
+            $($table::$name.store(next($symbol), Ordering::Release);)*
         }
 
         $($(#[$doc])*
         #[inline]
         pub(crate) unsafe fn $name($($arg: $ty),*) -> $ret {
-            let f = at::$name.load(Ordering::Relaxed);
+            let f = $table::$name.load(Ordering::Relaxed);
             if f.is_null() {
                 // SAFETY: the system call takes the arguments that the caller vouches for.
                 return unsafe { libc::syscall($fallback, $($arg),*) } as $ret;
@@ -61,6 +62,8 @@ static DUP2: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
 /// Finds every function. Only for the constructor: `dlsym` allocates and locks.
 pub(crate) fn resolve() {
     resolve_table();
+    #[cfg(target_pointer_width = "32")]
+    resolve_time64();
     DUP2.store(next(c"dup2"), Ordering::Release);
 }
 
@@ -69,6 +72,7 @@ const fn nr(n: c_long) -> c_long {
 }
 
 real! {
+    at resolve_table
     socket / c"socket" (domain: c_int, kind: c_int, protocol: c_int) -> c_int = nr(libc::SYS_socket);
     connect / c"connect" (fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int = nr(libc::SYS_connect);
     bind / c"bind" (fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int = nr(libc::SYS_bind);
@@ -101,4 +105,30 @@ real! {
     dup / c"dup" (fd: c_int) -> c_int = nr(libc::SYS_dup);
     dup3 / c"dup3" (old: c_int, new: c_int, flags: c_int) -> c_int = nr(libc::SYS_dup3);
     fcntl / c"fcntl" (fd: c_int, cmd: c_int, arg: usize) -> c_int = nr(libc::SYS_fcntl);
+    fcntl64 / c"fcntl64" (fd: c_int, cmd: c_int, arg: usize) -> c_int = nr(FCNTL64);
 }
+
+#[cfg(target_pointer_width = "64")]
+const FCNTL64: c_long = libc::SYS_fcntl;
+#[cfg(target_pointer_width = "32")]
+const FCNTL64: c_long = libc::SYS_fcntl64;
+
+#[cfg(target_pointer_width = "32")]
+real! {
+    at_time64 resolve_time64
+    getsockopt64 / c"__getsockopt64"
+        (fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int
+        = nr(libc::SYS_getsockopt);
+    setsockopt64 / c"__setsockopt64"
+        (fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t) -> c_int
+        = nr(libc::SYS_setsockopt);
+    recvmsg64 / c"__recvmsg64" (fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t = nr(libc::SYS_recvmsg);
+    recvmmsg64 / c"__recvmmsg64"
+        (fd: c_int, msgs: *mut mmsghdr, n: core::ffi::c_uint, flags: c_int, timeout: *mut c_void) -> c_int
+        = nr(RECVMMSG_TIME64);
+    fcntl_time64 / c"__fcntl_time64" (fd: c_int, cmd: c_int, arg: usize) -> c_int = nr(FCNTL64);
+}
+
+/// The same on every 32-bit architecture.
+#[cfg(target_pointer_width = "32")]
+const RECVMMSG_TIME64: c_long = 417;

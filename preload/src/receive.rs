@@ -39,12 +39,13 @@ pub(crate) unsafe fn recvfrom(
     addr: *mut sockaddr,
     len: *mut socklen_t,
 ) -> ssize_t {
+    let entry = sys::errno();
     let room = if addr.is_null() { None } else { ours(fd).and_then(|kind| Some((kind, user::read(len)?))) };
+    sys::set_errno(entry);
     let Some((kind, room)) = room else {
         // SAFETY: the application's arguments, unchanged.
         return unsafe { real::recvfrom(fd, buf, n, flags, addr, len) };
     };
-    let entry = sys::errno();
     let mut bytes = [0u8; LEN_IN6];
     let mut full = LEN_IN6 as socklen_t;
     // SAFETY: the application's buffer, which the kernel checks, and our own room for the address.
@@ -58,28 +59,48 @@ pub(crate) unsafe fn recvfrom(
     give(stored.map(|()| r), entry)
 }
 
+/// `recvmsg`, in the variant that the application has called: 32-bit programs with a 64-bit `time_t` get other
+/// control messages.
+type Recvmsg = unsafe fn(Fd, *mut msghdr, c_int) -> ssize_t;
+
 /// The hook.
 ///
 /// # Safety
 /// As for `recvmsg(2)`, except that the kernel's checks of the pointers hold here as well.
 pub(crate) unsafe fn recvmsg(fd: Fd, msg: *mut msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: the application's arguments, unchanged.
+    unsafe { recvmsg_by(real::recvmsg, fd, msg, flags) }
+}
+
+/// The hook of `__recvmsg64`.
+///
+/// # Safety
+/// As for [`recvmsg`].
+#[cfg(target_pointer_width = "32")]
+pub(crate) unsafe fn recvmsg64(fd: Fd, msg: *mut msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: the application's arguments, unchanged.
+    unsafe { recvmsg_by(real::recvmsg64, fd, msg, flags) }
+}
+
+unsafe fn recvmsg_by(call: Recvmsg, fd: Fd, msg: *mut msghdr, flags: c_int) -> ssize_t {
+    let entry = sys::errno();
     let header = ours(fd).and_then(|kind| Some((kind, user::read(msg)?)));
+    sys::set_errno(entry);
     let Some((kind, header)) = header.filter(|(_, m)| !m.msg_name.is_null()) else {
         // SAFETY: the application's arguments, unchanged.
-        let r = unsafe { real::recvmsg(fd, msg, flags) };
+        let r = unsafe { call(fd, msg, flags) };
         if r >= 0 {
             // SAFETY: the kernel has just filled `msg`.
             unsafe { forget_received(msg) };
         }
         return r;
     };
-    let entry = sys::errno();
     let mut name = [0u8; LEN_IN6];
     let mut own = header;
     own.msg_name = name.as_mut_ptr().cast();
     own.msg_namelen = LEN_IN6 as socklen_t;
     // SAFETY: the application's header with our room for the address; the kernel checks the rest.
-    let r = unsafe { real::recvmsg(fd, &raw mut own, flags) };
+    let r = unsafe { call(fd, &raw mut own, flags) };
     if r < 0 {
         return r;
     }
@@ -132,11 +153,40 @@ pub(crate) unsafe fn recvmmsg(
     flags: c_int,
     timeout: *mut timespec,
 ) -> c_int {
+    // SAFETY: the application's arguments, unchanged.
+    unsafe { recvmmsg_by(real::recvmmsg, real::recvmsg, fd, msgs, n, flags, timeout) }
+}
+
+/// The hook of `__recvmmsg64`.
+///
+/// # Safety
+/// As for [`recvmmsg`].
+#[cfg(target_pointer_width = "32")]
+pub(crate) unsafe fn recvmmsg64(
+    fd: Fd,
+    msgs: *mut mmsghdr,
+    n: c_uint,
+    flags: c_int,
+    timeout: *mut c_void,
+) -> c_int {
+    // SAFETY: the application's arguments, unchanged.
+    unsafe { recvmmsg_by(real::recvmmsg64, real::recvmsg64, fd, msgs, n, flags, timeout) }
+}
+
+unsafe fn recvmmsg_by<T>(
+    all: unsafe fn(Fd, *mut mmsghdr, c_uint, c_int, *mut T) -> c_int,
+    one: Recvmsg,
+    fd: Fd,
+    msgs: *mut mmsghdr,
+    n: c_uint,
+    flags: c_int,
+    timeout: *mut T,
+) -> c_int {
     // With a timeout the kernel's own clock rules between messages: then the first message is all there is.
     let most = if timeout.is_null() { n } else { n.min(1) };
     if ours(fd).is_none() {
         // SAFETY: the application's arguments, unchanged.
-        let r = unsafe { real::recvmmsg(fd, msgs, n, flags, timeout) };
+        let r = unsafe { all(fd, msgs, n, flags, timeout) };
         for i in 0..usize::try_from(r).unwrap_or(0) {
             // SAFETY: the kernel has just filled the first `r` messages.
             unsafe { forget_received(&raw const (*msgs.add(i)).msg_hdr) };
@@ -151,7 +201,7 @@ pub(crate) unsafe fn recvmmsg(
         let (header, len) = unsafe { (&raw mut (*at).msg_hdr, &raw mut (*at).msg_len) };
         let wait = if done > 0 && flags & libc::MSG_WAITFORONE != 0 { libc::MSG_DONTWAIT } else { 0 };
         // SAFETY: as for our caller.
-        let r = unsafe { recvmsg(fd, header, flags & !libc::MSG_WAITFORONE | wait) };
+        let r = unsafe { recvmsg_by(one, fd, header, flags & !libc::MSG_WAITFORONE | wait) };
         if r < 0 {
             break;
         }
