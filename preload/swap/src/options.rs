@@ -120,7 +120,7 @@ const FILTER: u64 = 1 << 58;
 const SIGNALS: u64 = 1 << 59;
 const _: () = assert!(TABLE.len() <= 56, "a row per bit below BUFFERS");
 
-/// Which options of a socket may differ from those of a new one: a bit per row of [`TABLE`], and four more.
+/// Which options of a socket may differ from those of a new one: a bit per row of the table in this module, and four more.
 ///
 /// Reading them all takes some seventy system calls. Who saw the socket being made, and every option being set,
 /// knows better.

@@ -194,7 +194,7 @@ pub fn same_file(a: Fd, b: Fd) -> Option<bool> {
     if r < 0 { None } else { Some(r == 0) }
 }
 
-/// Opens a file for reading, close-on-exec. `path` must end in NUL.
+/// Opens a file for reading, close-on-exec, without waiting where it is a pipe. `path` must end in NUL.
 ///
 /// # Errors
 /// As the kernel says; EINVAL when the NUL is missing.
@@ -204,7 +204,13 @@ pub fn open_read(path: &[u8]) -> Result<Fd> {
     }
     // SAFETY: `path` is NUL-terminated and live.
     fd(unsafe {
-        libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC, 0)
+        libc::syscall(
+            libc::SYS_openat,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK,
+            0,
+        )
     })
 }
 
