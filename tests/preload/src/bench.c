@@ -1,11 +1,21 @@
-/* bench connect|udp HOST N: microseconds of CPU and wall time per operation, for tests/preload/bench. */
+/* bench WHAT HOST N: microseconds of wall time per operation, for tests/preload/bench. WHAT:
+ *   connect   socket, non-blocking connect, SO_LINGER, close; nobody waits for the server
+ *   options   the same with four options set before the connect, as HTTP clients do
+ *   epoll     the same with an epoll registration before the connect, as Java NIO and nginx do
+ *   unseen    the same with a socket that libc did not make (as one inherited or received)
+ *   blocking  socket, connect that waits for the server, SO_LINGER, close
+ *   udp       sendto on one socket
+ *   stream    send and recv on one connection */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <netinet/tcp.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -42,9 +52,21 @@ int main(int argc, char **argv) {
             if (send(s, buf, sizeof buf, 0) < 0 || recvfrom(s, buf, sizeof buf, MSG_WAITALL, NULL, NULL) <= 0) return perror("stream"), 1;
     } else {
         struct linger l = { 1, 0 };
+        int blocking = !strcmp(argv[1], "blocking"), unseen = !strcmp(argv[1], "unseen"), on = 1, idle = 60;
+        int options = !strcmp(argv[1], "options"), ep = strcmp(argv[1], "epoll") ? -1 : epoll_create1(0);
+        int kind = blocking ? SOCK_STREAM : SOCK_STREAM | SOCK_NONBLOCK;
         for (int i = 0; i < n; i++) {
-            /* Not waiting for the answer: the call is measured, not the server. */
-            int s = socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+            int s = unseen ? syscall(SYS_socket, family, kind, 0) : socket(family, kind, 0);
+            if (options) {
+                setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+                setsockopt(s, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+                setsockopt(s, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+                setsockopt(s, IPPROTO_TCP, TCP_KEEPINTVL, &idle, sizeof idle);
+            }
+            if (ep >= 0) {
+                struct epoll_event e = { .events = EPOLLOUT, .data.fd = s };
+                epoll_ctl(ep, EPOLL_CTL_ADD, s, &e);
+            }
             if (connect(s, (void *)&a, len) && errno != EINPROGRESS) return perror("connect"), 1;
             setsockopt(s, SOL_SOCKET, SO_LINGER, &l, sizeof l);
             close(s);
