@@ -384,7 +384,7 @@ fn prepare_pins(directory: &Path) -> Result<(), String> {
     let kind = nix::sys::statfs::statfs(directory)
         .map_err(|error| format!("cannot examine {}: {error}", directory.display()))?
         .filesystem_type();
-    if kind != nix::sys::statfs::FsType(0xcafe_4a11) {
+    if kind != nix::sys::statfs::FsType(0xcafe_4a11_u32 as _) {
         return Err(format!("{} is not on a bpffs (mount -t bpf bpf /sys/fs/bpf)", directory.display()));
     }
     Ok(())

@@ -70,7 +70,7 @@ impl Supervisor {
     fn one(&mut self) {
         let listener = self.listener.as_raw_fd();
         let Ok(Some(n)) = sys::receive(listener) else { return };
-        let reply = match i64::from(n.nr) {
+        let reply = match libc::c_long::from(n.nr) {
             libc::SYS_connect => self.connect(&n),
             libc::SYS_getpeername => self.name(&n, swap::sys::getpeername),
             libc::SYS_getsockname => self.name(&n, swap::sys::getsockname),
