@@ -17,23 +17,44 @@ func try(err error) {
 	}
 }
 
+func echo(c net.Conn) {
+	b := make([]byte, 16)
+	c.SetDeadline(time.Now().Add(9 * time.Second))
+	_, err := c.Write([]byte("hi"))
+	try(err)
+	n, err := c.Read(b)
+	try(err)
+	if string(b[:n]) != "hi" {
+		try(fmt.Errorf("got %q", b[:n]))
+	}
+}
+
 func main() {
 	server := os.Args[2]
-	b := make([]byte, 16)
 	switch os.Args[1] {
 	case "http":
 		r, err := http.Get("http://" + server + "/")
 		try(err)
 		_, err = io.Copy(io.Discard, r.Body)
 		try(err)
-	case "udp":
-		c, err := net.Dial("udp", server+":7")
+	case "tcp", "udp":
+		c, err := net.Dial(os.Args[1], server+":7")
 		try(err)
-		c.SetDeadline(time.Now().Add(5 * time.Second))
-		_, err = c.Write([]byte("hi"))
+		if host, _, _ := net.SplitHostPort(c.RemoteAddr().String()); host != server {
+			try(fmt.Errorf("the peer is said to be %s", host))
+		}
+		echo(c)
+	case "loopback":
+		l, err := net.Listen("tcp", "127.0.0.1:0")
 		try(err)
-		_, err = c.Read(b)
+		go func() {
+			c, err := l.Accept()
+			try(err)
+			io.Copy(c, c)
+		}()
+		c, err := net.Dial("tcp", l.Addr().String())
 		try(err)
+		echo(c)
 	case "packet":
 		c, err := net.ListenPacket("udp4", ":0")
 		try(err)
@@ -42,7 +63,7 @@ func main() {
 		try(err)
 		_, err = c.WriteTo([]byte("hi"), to)
 		try(err)
-		_, _, err = c.ReadFrom(b)
+		_, _, err = c.ReadFrom(make([]byte, 16))
 		try(err)
 	}
 	fmt.Println("ok")
