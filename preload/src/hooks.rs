@@ -3,9 +3,9 @@
 //! `C-unwind`: `pthread_cancel` unwinds out of the real call and through us; there is nothing to clean up here.
 
 use crate::settings::{self, Mode};
-use crate::{connect as connecting, names, real, receive, seen, send, table};
-use core::ffi::{c_uint, c_void};
-use libc::{c_int, epoll_event, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
+use crate::{connect as connecting, names, real, receive, resolver, seen, send, table};
+use core::ffi::{c_char, c_uint, c_void};
+use libc::{addrinfo, c_int, epoll_event, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
 macro_rules! hooks {
     ($($(#[$meta:meta])* $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty = $to:path;)*) => {
@@ -46,6 +46,14 @@ hooks! {
     // Variadic in C: on every ABI here, one integer more is passed as a named one is.
     fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int = control;
     fcntl64(fd: c_int, cmd: c_int, arg: usize) -> c_int = control64;
+    getaddrinfo(node: *const c_char, service: *const c_char, hints: *const addrinfo, list: *mut *mut addrinfo) -> c_int
+        = resolver::getaddrinfo;
+    gethostbyname(name: *const c_char) -> *mut c_void = resolver::gethostbyname;
+    gethostbyname2(name: *const c_char, family: c_int) -> *mut c_void = resolver::gethostbyname2;
+    gethostbyname_r(name: *const c_char, host: *mut c_void, buf: *mut c_char, len: size_t, result: *mut *mut c_void,
+        h_errno: *mut c_int) -> c_int = resolver::gethostbyname_r;
+    gethostbyname2_r(name: *const c_char, family: c_int, host: *mut c_void, buf: *mut c_char, len: size_t,
+        result: *mut *mut c_void, h_errno: *mut c_int) -> c_int = resolver::gethostbyname2_r;
 }
 
 // What glibc's headers make of the names in 32-bit programs with a 64-bit `time_t`.

@@ -9,6 +9,7 @@
 //! | `hooks` | the exported functions: trampolines |
 //! | `real` | what they would have called without us |
 //! | `connect`, `send`, `receive`, `names` | what the hooks do when the real call cannot |
+//! | `resolver` | name servers with an IPv4 address |
 //! | `exchange` | one socket put in the place of another: epoll, duplicates, `dup3` |
 //! | `seen` | which options need not be carried, because nobody set them |
 //! | `table` | which descriptors are ours, without locks |
@@ -32,6 +33,7 @@ mod prefix;
 mod real;
 mod receive;
 mod report;
+mod resolver;
 mod seen;
 mod send;
 mod settings;

@@ -103,6 +103,30 @@ def without_ipv6(bench, tally):
           ["unshare", "-n", "sh", "-c", f'{off} {PY} -c "$0"', connect_ex(S, 7)[2]])
 
 
+def name_servers(bench, tally):
+    """/etc/resolv.conf with nothing but IPv4: libc's resolver, and names that only exist in IPv4."""
+    calls = {"getaddrinfo": ("print(s.getaddrinfo('v4only.test',80,s.AF_INET,s.SOCK_STREAM)[0][4][0])", S),
+             "gethostbyname_r": ("print(*s.gethostbyname_ex('v4only.test')[2])", S),
+             "gethostbyname": ("import ctypes as c;l=c.CDLL(None);l.gethostbyname.restype=c.c_void_p;print(l.gethostbyname(b'v4only.test') is not None)",
+                               "True"),
+             "in threads": ("import threading as t;r=[];x=[t.Thread(target=lambda:r.append(s.getaddrinfo('v4only.test',80)[0][4][0]))for _ in range(8)];"
+                            "[y.start() for y in x];[y.join() for y in x];print(*set(r),len(r))", f"{S} 8"),
+             "a name that does not exist": ("\ntry: s.getaddrinfo('none.test',80)\nexcept s.gaierror as e: print(e.errno==s.EAI_NONAME)", "True"),
+             "getaddrinfo and connect": ("print(s.create_connection(('v4only.test',7),9).getpeername()[0])", S)}
+    conf = bench.temp / "resolv.conf"
+    conf.write_text("nameserver 203.0.113.53\nnameserver 192.168.7.7\n")
+    mount = f'mount --bind {conf} /etc/resolv.conf; exec {PY} -c "$0"'
+    for name, (code, wanted) in calls.items():
+        gives(bench, tally, f"IPv4 name server: {name}", wanted, ["unshare", "-m", "sh", "-c", mount, "import socket as s;" + code])
+    status, out = bench.run("none", ["unshare", "-m", "sh", "-c", mount, "import socket as s;" + calls["getaddrinfo"][0]])
+    tally.note(status != 0 and "Temporary failure" in out, "corner IPv4 name server: fails without us", last(status, out))
+    # The supervisor sees the connect that libc makes behind the library's back.
+    _, front = bench.env("supervisor")
+    status, out = bench.run("none", ["unshare", "-m", "sh", "-c", mount.replace("exec", 'exec "$@"'),
+                                     "import socket as s;" + calls["getaddrinfo"][0], *front])
+    tally.note(out.strip() == S, "corner IPv4 name server: getaddrinfo, supervised", last(status, out))
+
+
 def setuid(bench, tally):
     """The loader leaves us out of setuid programs: they work, in IPv4."""
     program = bench.temp / "corner-setuid"
@@ -163,5 +187,5 @@ def untouched(bench, tally):
 def run(bench, tally):
     """All of them."""
     build(bench)
-    for suite in (in_c, neighbours, without_ipv6, setuid, state, untouched):
+    for suite in (in_c, neighbours, without_ipv6, name_servers, setuid, state, untouched):
         suite(bench, tally)
