@@ -24,6 +24,14 @@
 //! Interposition is unsafe by nature: the functions take raw pointers from C. `unsafe` is
 //! confined to the hooks and to reading and writing what they were given.
 #![allow(unsafe_code)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable
+)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod connect;
 mod exchange;

@@ -52,7 +52,8 @@ static CONSTRUCTOR: extern "C" fn() = construct;
 extern "C" fn construct() {
     let errno = swap::sys::errno();
     real::resolve();
-    if let Some(mode) = configure() {
+    // The parser of the configuration is not ours: should it panic, IPv4 is left alone.
+    if let Some(mode) = std::panic::catch_unwind(configure).ok().flatten() {
         MODE.store(mode, Ordering::Release);
     }
     swap::sys::set_errno(errno);

@@ -9,6 +9,14 @@
 //! crate is `no_std` with no allocator: nothing here allocates, locks, prints, or can panic on any input.
 //! All system calls go through [`sys`].
 #![no_std]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable
+)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 #[cfg(test)]
 extern crate std;
