@@ -71,7 +71,7 @@ def gives(bench, tally, name, wanted, argv, node="slaac", how="library", **env):
     """A program prints an errno, 0 for success."""
     if tally.wants(f"corner {name}"):
         status, out = bench.run(how, argv, node=node, **env)
-        tally.note(status == 0 and out.strip() == str(wanted), f"corner {name}", f"{status} {out!r}")
+        tally.note(status == 0 and out.strip() == str(wanted), f"corner {name}", f"{status} {last(status, out)!r}")
 
 
 def connect_ex(*where, after=""):
