@@ -495,7 +495,7 @@ CASES = {name: f for name, f in list(globals().items())
          and name not in ("echo", "fails", "sockaddr")}
 
 # What the supervisor is not for: datagrams without connect (sendto is not stopped), SO_DOMAIN, Fast Open.
-LIBRARY_ONLY = {"tcp_names", "mapped_udp", "udp_mixed", "udp_messages", "fast_open", "dup_before_connect", "bad_pointers",
+LIBRARY_ONLY = {"tcp_names", "mapped_udp", "udp_mixed", "udp_messages", "fast_open", "bad_pointers",
                 "out_of_descriptors", "fd_reuse", "rebind_own_name", "udp_reconnect"}
 
 if __name__ == "__main__":

@@ -94,6 +94,8 @@ pub(crate) fn main(args: &Args) -> ExitCode {
         return replace(&mut command, name);
     }
     match &library {
+        // What it starts in turn is under the supervisor like itself.
+        _ if plan.supervise && plan.kind.refuses_library() => {}
         Some(path) => {
             command.env("LD_PRELOAD", preload_list(path, std::env::var_os("LD_PRELOAD").as_deref()));
         }
@@ -167,6 +169,7 @@ fn check(args: &Args, mode: Mode, plan: &Plan, library: Option<&Path>) -> ExitCo
     let (done, code) = match (mode, plan.privileged, plan.supervise, library) {
         (Mode::Off, ..) => ("nothing (mode off)", exit::OK),
         (_, true, ..) => ("nothing: a set-user-ID program runs without preloaded libraries", exit::FAILED),
+        (_, _, true, _) if plan.kind.refuses_library() => ("supervised from outside", exit::OK),
         (_, _, true, Some(_)) => ("supervised from outside; the library for what it starts", exit::OK),
         (_, _, true, None) => ("supervised from outside; no library found for what it starts", exit::OK),
         (_, _, false, Some(_)) if plan.kind == elf::Kind::Dynamic => {

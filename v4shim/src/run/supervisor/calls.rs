@@ -1,5 +1,6 @@
 //! The loop, and the answers to the stopped calls.
 
+use super::abi::{self, Call};
 use super::sys::{self, Notification, Reply};
 use super::{Settings, pass_signals, target};
 use std::collections::HashMap;
@@ -70,21 +71,27 @@ impl Supervisor {
     fn one(&mut self) {
         let listener = self.listener.as_raw_fd();
         let Ok(Some(n)) = sys::receive(listener) else { return };
-        let reply = match libc::c_long::from(n.nr) {
-            libc::SYS_connect => self.connect(&n),
-            libc::SYS_getpeername => self.name(&n, swap::sys::getpeername),
-            libc::SYS_getsockname => self.name(&n, swap::sys::getsockname),
-            _ => None,
+        let words = |at| {
+            let mut bytes = [0u8; 12];
+            let read = sys::read_memory(n.pid as i32, at, &mut bytes).ok()?;
+            let word =
+                |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+            (read == bytes.len()).then(|| [0, 4, 8].map(word))
         };
+        let reply = abi::decode(&n, words).and_then(|(call, args)| match call {
+            Call::Connect => self.connect(&n, args),
+            Call::PeerName => self.name(&n, args, swap::sys::getpeername),
+            Call::OwnName => self.name(&n, args, swap::sys::getsockname),
+        });
         sys::respond(listener, n.id, reply.unwrap_or(Reply::Continue));
     }
 
     /// `None`: the kernel shall do it.
-    fn connect(&mut self, n: &Notification) -> Option<Reply> {
+    fn connect(&mut self, n: &Notification, [fd, at, len]: [u64; 3]) -> Option<Reply> {
         let pid = n.pid as i32;
         let mut bytes = [0u8; LEN_IN6];
-        let len = usize::try_from(n.args[2] as u32).ok()?.min(LEN_IN6);
-        let read = sys::read_memory(pid, n.args[1], bytes.get_mut(..len)?).ok()?;
+        let len = usize::try_from(len as u32).ok()?.min(LEN_IN6);
+        let read = sys::read_memory(pid, at, bytes.get_mut(..len)?).ok()?;
         let dest = Dest::parse(bytes.get(..read)?);
         let (ip, port) = dest.ipv4()?;
         if !swap::policy::leaves_the_host(ip) && self.ours.is_empty() {
@@ -93,7 +100,7 @@ impl Supervisor {
         if !sys::still_there(self.listener.as_raw_fd(), n.id) {
             return None;
         }
-        let fd = n.args[0] as i32;
+        let fd = fd as RawFd;
         let pidfd = sys::lift(sys::pidfd(pid, || target::tgid(pid)).ok()?);
         let socket = sys::lift(sys::take(&pidfd, fd).ok()?);
         let known = self.kind(&socket);
@@ -104,7 +111,7 @@ impl Supervisor {
             (Dest::V4(..), Some(Kind::Swapped), to) => {
                 Some(self.again(&socket, RawAddr::v6(to.unwrap_or(ip.to_ipv6_mapped()), port)))
             }
-            (Dest::V4(..), _, Some(to)) => self.swap(n, &pidfd, socket, ip, to, port),
+            (Dest::V4(..), _, Some(to)) => self.swap(n, fd, &pidfd, socket, (ip, to, port)),
             (Dest::Mapped(..), _, Some(to)) => self.mapped(&socket, ip, to, port),
             _ => None,
         }
@@ -117,13 +124,12 @@ impl Supervisor {
     fn swap(
         &mut self,
         n: &Notification,
+        fd: RawFd,
         pidfd: &OwnedFd,
         old: OwnedFd,
-        ip: Ipv4Addr,
-        to: Ipv6Addr,
-        port: u16,
+        (ip, to, port): (Ipv4Addr, Ipv6Addr, u16),
     ) -> Option<Reply> {
-        let (pid, fd) = (n.pid as i32, n.args[0] as i32);
+        let pid = n.pid as i32;
         let made = match Replacement::prepare(old.as_raw_fd()) {
             Ok(made) => made,
             Err(why) => {
@@ -137,12 +143,18 @@ impl Supervisor {
             Err(Errno(e)) => return Some(Reply::Errno(e)),
         };
         let cookie = swap::sys::cookie(made.fd()).ok()?;
-        let cloexec = target::cloexec(pid, fd)?;
-        let watches = target::registrations(pid, fd);
-        sys::put(self.listener.as_raw_fd(), n.id, made.fd(), fd, cloexec).ok()?;
+        let table = target::Table::of(pid, fd)?;
+        let listener = self.listener.as_raw_fd();
+        sys::put(listener, n.id, made.fd(), fd, target::cloexec(pid, fd)?).ok()?;
+        // Duplicates that were made before are the same connection. What took their numbers meanwhile is not touched.
+        for &other in table.duplicates.iter().filter(|&&other| table.still_same(other)) {
+            if let Some(cloexec) = target::cloexec(pid, other) {
+                let _ = sys::put(listener, n.id, made.fd(), other, cloexec);
+            }
+        }
         // Our duplicate would keep the old socket, and its registrations, alive.
         drop(old);
-        for (set, registration) in watches {
+        for (set, registration) in table.watches {
             if let Ok(set) = sys::take(pidfd, set) {
                 watch(&sys::lift(set), made.fd(), &registration);
             }
@@ -198,6 +210,7 @@ impl Supervisor {
     fn name(
         &mut self,
         n: &Notification,
+        [fd, at, room_at]: [u64; 3],
         call: fn(RawFd, &mut [u8]) -> swap::sys::Result<usize>,
     ) -> Option<Reply> {
         if self.ours.is_empty() {
@@ -205,16 +218,16 @@ impl Supervisor {
         }
         let pid = n.pid as i32;
         let pidfd = sys::lift(sys::pidfd(pid, || target::tgid(pid)).ok()?);
-        let socket = sys::take(&pidfd, n.args[0] as i32).ok()?;
+        let socket = sys::take(&pidfd, fd as RawFd).ok()?;
         let kind = self.kind(&socket)?;
         let mut bytes = [0u8; LEN_IN6];
         let len = call(socket.as_raw_fd(), &mut bytes).ok()?;
         let seen = self.shown(kind, Dest::parse(bytes.get(..len)?))?;
         let mut room = [0u8; 4];
-        sys::read_memory(pid, n.args[2], &mut room).ok()?;
+        sys::read_memory(pid, room_at, &mut room).ok()?;
         let (room, seen) = (u32::from_ne_bytes(room) as usize, seen.as_bytes());
-        sys::write_memory(pid, n.args[1], seen.get(..room.min(seen.len()))?).ok()?;
-        sys::write_memory(pid, n.args[2], &(seen.len() as u32).to_ne_bytes()).ok()?;
+        sys::write_memory(pid, at, seen.get(..room.min(seen.len()))?).ok()?;
+        sys::write_memory(pid, room_at, &(seen.len() as u32).to_ne_bytes()).ok()?;
         Some(Reply::Value(0))
     }
 

@@ -11,6 +11,7 @@
 //! Killing the supervisor makes the stopped calls of the command fail with ENOSYS; the kernel offers no
 //! better. So it ends last: while a descendant of the command is left under the filter, it stays.
 
+mod abi;
 mod calls;
 mod sys;
 mod target;
@@ -19,6 +20,8 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use pref64::config::Config;
@@ -108,43 +111,63 @@ pub(super) fn run(mut command: Command, settings: Settings) -> Result<u8, Error>
         io::pipe().map_err(|e| Error::Setup(format!("cannot make a pipe to the command: {e}")))?;
     let (go_theirs, go_ours) =
         io::pipe().map_err(|e| Error::Setup(format!("cannot make a pipe to the command: {e}")))?;
-    let started = start(&mut command, theirs.as_raw_fd(), go_theirs.as_raw_fd(), go_ours.as_raw_fd());
-    let mut listener = None;
+    let pipes =
+        Pipes { report: theirs.as_raw_fd(), go: go_theirs.as_raw_fd(), go_other_end: go_ours.as_raw_fd() };
+    let alone = Arc::new(AtomicBool::new(false));
+    prepare(&mut command, pipes, Arc::clone(&alone));
+    let mut listener = Listener::None;
     // The command waits in its pre-exec hook, so spawn() cannot return before it is served: a thread waits for it.
     // The child's ends stay open until then, and close when there is no child.
     let child = std::thread::scope(|scope| {
-        let spawned = scope.spawn(move || {
-            let child = started.spawn();
+        let spawned = scope.spawn(|| {
+            let child = command.spawn();
             drop((theirs, go_theirs));
             child
         });
         listener = take_listener(ours, go_ours);
         spawned.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
     });
-    let child = child.map_err(Error::Exec)?;
-    let listener = match listener {
-        Some(Ok(listener)) => sys::lift(listener),
-        Some(Err(Unsupervised)) | None => return wait_only(child, &signals),
-    };
-    Ok(calls::Supervisor::new(listener, settings).serve(child, &sys::lift(signals)))
+    match listener {
+        Listener::Taken(listener) => {
+            let supervisor = calls::Supervisor::new(sys::lift(listener), settings);
+            Ok(supervisor.serve(child.map_err(Error::Exec)?, &sys::lift(signals)))
+        }
+        Listener::None => wait_only(child.map_err(Error::Exec)?, &signals),
+        // Under a filter that nobody serves every connect fails, so that child did not become the command.
+        Listener::Lost(why) => {
+            alone.store(true, Ordering::Relaxed);
+            unsupervised(command, &why)
+        }
+    }
 }
 
-/// The command runs, but on its own; why was said.
-#[derive(Debug)]
-struct Unsupervised;
-
 fn unsupervised(mut command: Command, why: &str) -> Result<u8, Error> {
-    eprintln!("v4shim: run: {why}; running without supervision");
+    without(why);
     Err(Error::Exec(command.exec()))
+}
+
+fn without(why: &str) {
+    eprintln!("v4shim: run: {why}; running without supervision");
+}
+
+/// The command's ends of the pipes to it, and the end that it must not keep.
+#[derive(Clone, Copy)]
+struct Pipes {
+    report: RawFd,
+    go: RawFd,
+    go_other_end: RawFd,
 }
 
 /// Between fork and exec: installs the filter, reports pid and listener number, waits until it was taken.
 #[allow(unsafe_code)]
-fn start(command: &mut Command, report: RawFd, go: RawFd, go_other_end: RawFd) -> &mut Command {
+fn prepare(command: &mut Command, pipes: Pipes, alone: Arc<AtomicBool>) {
     let hook = move || {
         sys::unblock_signals();
+        if alone.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         // Else we would wait for ourselves.
-        swap::sys::close(go_other_end);
+        swap::sys::close(pipes.go_other_end);
         let (listener, error) = match sys::install_filter() {
             Ok(fd) => (fd, 0),
             Err(e) => (-1, e.raw_os_error().unwrap_or(libc::EIO)),
@@ -153,39 +176,58 @@ fn start(command: &mut Command, report: RawFd, go: RawFd, go_other_end: RawFd) -
         message[..4].copy_from_slice(&std::process::id().to_ne_bytes());
         message[4..8].copy_from_slice(&listener.to_ne_bytes());
         message[8..].copy_from_slice(&error.to_ne_bytes());
-        // A parent that is gone takes the pipe with it; then the command runs on its own.
-        let _ = swap::sys::write(report, &message);
-        let _ = swap::sys::read(go, &mut [0]);
+        // A parent that is gone takes the pipe with it.
+        let _ = swap::sys::write(pipes.report, &message);
+        let served = matches!(swap::sys::read(pipes.go, &mut [0]), Ok(1));
         if listener >= 0 {
+            if !served {
+                return Err(io::Error::from_raw_os_error(libc::EPERM));
+            }
             swap::sys::close(listener);
         }
         Ok(())
     };
-    // SAFETY: the hook makes system calls and nothing else: no allocation, no lock.
-    unsafe { command.pre_exec(hook) }
+    // SAFETY: the hook makes system calls and reads an atomic: no allocation, no lock.
+    unsafe { command.pre_exec(hook) };
 }
 
-/// Takes the listener out of the waiting command. `None`: the command never came that far.
-fn take_listener(mut report: io::PipeReader, go: io::PipeWriter) -> Option<Result<OwnedFd, Unsupervised>> {
-    use std::io::Read as _;
+/// What became of the listener.
+#[derive(Debug)]
+enum Listener {
+    /// It is ours.
+    Taken(OwnedFd),
+    /// There is none, and no filter: why was said, or the command was not even started.
+    None,
+    /// The filter is there, but the kernel does not let us have the listener.
+    Lost(String),
+}
+
+/// Takes the listener out of the waiting command.
+fn take_listener(mut report: io::PipeReader, mut go: io::PipeWriter) -> Listener {
+    use std::io::{Read as _, Write as _};
     let mut message = [0u8; 12];
-    report.read_exact(&mut message).ok()?;
+    if report.read_exact(&mut message).is_err() {
+        return Listener::None;
+    }
     let [pid, fd, error] = [0, 4, 8]
         .map(|at| i32::from_ne_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]]));
-    let taken = match error {
-        0 => sys::pidfd(pid, || Some(pid))
-            .and_then(|pidfd| sys::take(&pidfd, fd))
-            .map_err(|e| format!("cannot take over the seccomp listener: {e}")),
-        libc::EBUSY => Err("another supervisor is at work already".to_owned()),
-        e => Err(format!("cannot install a seccomp filter: {}", io::Error::from_raw_os_error(e))),
-    };
     // Said before the command has its turn, so that its output comes after.
-    let taken = taken.map_err(|why| {
-        eprintln!("v4shim: run: {why}; running without supervision");
-        Unsupervised
-    });
-    drop(go);
-    Some(taken)
+    match error {
+        0 => {}
+        libc::EBUSY => {
+            without("another supervisor is at work already");
+            return Listener::None;
+        }
+        e => {
+            without(&format!("cannot install a seccomp filter: {}", io::Error::from_raw_os_error(e)));
+            return Listener::None;
+        }
+    }
+    let taken = sys::pidfd(pid, || Some(pid)).and_then(|pidfd| sys::take(&pidfd, fd));
+    match taken.and_then(|listener| go.write_all(&[1]).map(|()| listener)) {
+        Ok(listener) => Listener::Taken(listener),
+        Err(e) => Listener::Lost(format!("cannot take over the seccomp listener: {e}")),
+    }
 }
 
 /// Waits for the command and passes signals on.
@@ -204,6 +246,10 @@ fn pass_signals(child: &mut Child, signals: &OwnedFd) -> Option<u8> {
         if signal != libc::SIGCHLD && sent {
             sys::kill(child.id() as i32, signal);
         }
+    }
+    // The shell that started us waits for us: it must see the command stop, or its terminal seems to hang.
+    if sys::stopped_by_terminal(child.id() as i32) {
+        sys::stop();
     }
     match child.try_wait() {
         Ok(None) => None,

@@ -1,6 +1,7 @@
 //! System calls of the supervisor: seccomp, pidfd, the memory of another process.
 #![allow(unsafe_code)]
 
+use super::abi::{NARROW, SOCKETCALL};
 use libc::{c_int, c_long, c_void, pid_t};
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
@@ -16,11 +17,11 @@ const IOCTL_ADDFD: libc::c_ulong = 0x4018_2103;
 const PIDFD_THREAD: c_int = libc::O_EXCL;
 
 #[cfg(target_arch = "x86_64")]
-const ARCH: u32 = 0xc000_003e;
+pub(super) const ARCH: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
-const ARCH: u32 = 0xc000_00b7;
+pub(super) const ARCH: u32 = 0xc000_00b7;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const ARCH: u32 = 0;
+pub(super) const ARCH: u32 = 0;
 
 /// Whether there is a supervisor for this machine.
 pub(super) const SUPPORTED: bool = ARCH != 0;
@@ -33,7 +34,7 @@ pub(super) struct Notification {
     pub(super) pid: u32,
     flags: u32,
     pub(super) nr: c_int,
-    arch: u32,
+    pub(super) arch: u32,
     instruction: u64,
     pub(super) args: [u64; 6],
 }
@@ -84,15 +85,26 @@ pub(super) fn install_filter() -> io::Result<RawFd> {
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
-    // struct seccomp_data: call number at 0, architecture at 4. Calls of another word size (and x32, whose numbers
-    // have a bit more) fall through.
+    let [(connect, _), (peer, _), (own, _)] = SOCKETCALL;
+    // struct seccomp_data: call number at 0, architecture at 4, first argument at 16. Jumps count from the next
+    // line. What is of neither architecture (and x32, whose numbers have a bit more) falls through.
     let mut program = [
         op(LOAD, 4, 0, 0),
-        op(EQUAL, ARCH, 0, 5),
+        op(EQUAL, ARCH, 1, 0),
+        op(EQUAL, NARROW.arch, 4, 14),
         op(LOAD, 0, 0, 0),
-        op(EQUAL, libc::SYS_connect as u32, 2, 0),
-        op(EQUAL, libc::SYS_getpeername as u32, 1, 0),
-        op(EQUAL, libc::SYS_getsockname as u32, 0, 1),
+        op(EQUAL, libc::SYS_connect as u32, 11, 0),
+        op(EQUAL, libc::SYS_getpeername as u32, 10, 0),
+        op(EQUAL, libc::SYS_getsockname as u32, 9, 10),
+        op(LOAD, 0, 0, 0),
+        op(EQUAL, NARROW.connect, 7, 0),
+        op(EQUAL, NARROW.getpeername, 6, 0),
+        op(EQUAL, NARROW.getsockname, 5, 0),
+        op(EQUAL, NARROW.socketcall, 0, 5),
+        op(LOAD, 16, 0, 0),
+        op(EQUAL, connect, 2, 0),
+        op(EQUAL, peer, 1, 0),
+        op(EQUAL, own, 0, 1),
         op(RETURN, libc::SECCOMP_RET_USER_NOTIF, 0, 0),
         op(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
     ];
@@ -225,8 +237,37 @@ pub(super) fn signals() -> io::Result<OwnedFd> {
     }
 }
 
-const PASSED_ON: [c_int; 7] =
-    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH];
+const PASSED_ON: [c_int; 10] = [
+    libc::SIGINT,
+    libc::SIGTERM,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGWINCH,
+    libc::SIGTSTP,
+    libc::SIGCONT,
+];
+
+/// Whether the process was stopped by its terminal since the last call (Ctrl-Z, or I/O from the background).
+pub(super) fn stopped_by_terminal(pid: pid_t) -> bool {
+    // SAFETY: any bytes are a valid siginfo_t for the kernel to fill; si_pid and si_status are read as waitid(2) sets
+    // them, and only if it did.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let r = libc::waitid(libc::P_PID, pid as libc::id_t, &raw mut info, libc::WSTOPPED | libc::WNOHANG);
+        r == 0
+            && info.si_pid() == pid
+            && matches!(info.si_status(), libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU)
+    }
+}
+
+/// Stops this process until somebody continues it.
+pub(super) fn stop() {
+    // SAFETY: integer arguments only.
+    unsafe { libc::raise(libc::SIGSTOP) };
+}
 
 /// Undoes [`signals`] in the command, between fork and exec.
 pub(super) fn unblock_signals() {
