@@ -20,9 +20,12 @@ pub struct Prefixes {
 }
 
 impl Prefixes {
-    /// Begins to look for prefixes.
-    pub fn new(nat64: &Nat64) -> Self {
-        Self { discoverer: Discoverer::new(nat64, Settings::from(nat64)) }
+    /// Begins to look for prefixes. What an earlier daemon knew and what is not expired holds until routers and
+    /// resolvers, who are asked at once, say otherwise: a restart interrupts nothing.
+    pub fn new(nat64: &Nat64, earlier: Vec<Entry>) -> Self {
+        let mut discoverer = Discoverer::new(nat64, Settings::from(nat64));
+        discoverer.resume(earlier);
+        Self { discoverer }
     }
 
     /// What to poll, and for what.

@@ -8,7 +8,7 @@ mod report;
 use std::fs;
 use std::net::Ipv6Addr;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -97,6 +97,7 @@ pub fn cleanup(run_dir: PathBuf) -> Result<(), Fatal> {
     let noted = tools.journal.entries().len();
     let mut errors = tools.undo_journal();
     remove_leftovers(&run_dir);
+    let _ = fs::remove_file(run_dir.join(EARLIER_PREFIXES));
     let records = remove_flow_records().unwrap_or_else(|error| {
         errors.push(anyhow::Error::from(error).context("cannot remove the flow records"));
         false
@@ -111,13 +112,25 @@ pub fn cleanup(run_dir: PathBuf) -> Result<(), Fatal> {
     }
 }
 
+/// What was known when the daemon stopped. Others read the live file only, which a stopped daemon must not leave.
+const EARLIER_PREFIXES: &str = "prefix.last";
+
+/// The prefixes that an earlier daemon knew: of one that was killed, or of one that stopped.
+fn earlier_prefixes(run_dir: &Path) -> Vec<state::Entry> {
+    [state::PREFIX_FILE, EARLIER_PREFIXES]
+        .iter()
+        .find_map(|name| state::read(&run_dir.join(name)).ok())
+        .map(|state| state.entries)
+        .unwrap_or_default()
+}
+
 /// Files in the run directory that belong to a running daemon only.
-fn remove_leftovers(run_dir: &std::path::Path) {
+fn remove_leftovers(run_dir: &Path) {
     let _ = state::remove(&run_dir.join(state::PREFIX_FILE));
     let _ = fs::remove_file(run_dir.join(crate::status::SOCKET));
 }
 
-fn tools(run_dir: &std::path::Path) -> Result<Tools, Fatal> {
+fn tools(run_dir: &Path) -> Result<Tools, Fatal> {
     let journal = Journal::open(run_dir)
         .map_err(|error| Fatal::failed(format!("cannot read the journal of changes: {error}")))?;
     Tools::new(journal).map_err(|error| Fatal::failed(error.to_string()))
@@ -150,7 +163,7 @@ impl Daemon {
                 .context("cannot create an eventfd")?;
             let status = StatusSocket::bind(&run_dir)
                 .with_context(|| format!("cannot create the status socket in {}", run_dir.display()))?;
-            Ok((status, signals, failed, Prefixes::new(&config.nat64)))
+            Ok((status, signals, failed, Prefixes::new(&config.nat64, earlier_prefixes(&run_dir))))
         };
         let (status, signals, failed, prefixes) =
             setup().map_err(|error| Fatal::failed(format!("{error:#}")))?;
@@ -557,6 +570,7 @@ impl Daemon {
         let mut errors = self.take_down();
         errors.extend(self.tools.undo_journal());
         self.guard = None;
+        let _ = fs::rename(self.run_dir.join(state::PREFIX_FILE), self.run_dir.join(EARLIER_PREFIXES));
         remove_leftovers(&self.run_dir);
         errors
     }

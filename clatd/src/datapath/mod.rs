@@ -202,11 +202,18 @@ fn params(
 
 /// Where flow records outlive the process.
 const PINS: &str = "/sys/fs/bpf/v4shim";
+/// Names that directory where the process sees it elsewhere: /sys/fs/bpf itself may be root's alone, and a service
+/// manager can bind the directory to a place that the daemon's own user can reach.
+const PINS_ENV: &str = "V4SHIM_FLOW_RECORDS";
+
+fn pins() -> PathBuf {
+    std::env::var_os(PINS_ENV).filter(|path| !path.is_empty()).map_or_else(|| PINS.into(), PathBuf::from)
+}
 
 /// One directory for each device of each network namespace: the file system is
 /// shared by all of them.
 fn pin_directory(device: &str) -> Option<PathBuf> {
-    Some(Path::new(PINS).join(format!("{}-{device}", network_namespace()?)))
+    Some(pins().join(format!("{}-{device}", network_namespace()?)))
 }
 
 fn network_namespace() -> Option<u64> {
@@ -218,7 +225,7 @@ fn network_namespace() -> Option<u64> {
 /// that the connections in flight survive a restart. True if there were any.
 pub fn remove_flow_records() -> std::io::Result<bool> {
     let Some(namespace) = network_namespace() else { return Ok(false) };
-    let entries = match std::fs::read_dir(PINS) {
+    let entries = match std::fs::read_dir(pins()) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
@@ -232,7 +239,7 @@ pub fn remove_flow_records() -> std::io::Result<bool> {
         }
     }
     // Other namespaces may still need it.
-    let _ = std::fs::remove_dir(PINS);
+    let _ = std::fs::remove_dir(pins());
     Ok(any)
 }
 
