@@ -4,7 +4,7 @@
 pub mod bpf;
 pub mod tun;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -216,9 +216,11 @@ fn pin_directory(device: &str) -> Option<PathBuf> {
     Some(pins().join(format!("{}-{device}", network_namespace()?)))
 }
 
+/// The number of this process's network namespace. Read from the link's name: a security module may forbid to
+/// look at the namespace itself.
 fn network_namespace() -> Option<u64> {
-    use std::os::unix::fs::MetadataExt;
-    Some(std::fs::metadata("/proc/self/ns/net").ok()?.ino())
+    let link = std::fs::read_link("/proc/self/ns/net").ok()?;
+    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// Removes the flow records of this network namespace. A stop leaves them, so
