@@ -20,12 +20,15 @@ pub enum FastPathError {
     #[error("cannot load the eBPF object: {}", chain(.0))]
     Load(Box<aya::EbpfError>),
     /// The verifier, or a missing capability.
-    #[error("cannot load the eBPF program {program}: {} (needs CAP_BPF and CAP_NET_ADMIN)", chain(.source))]
+    #[error(
+        "cannot load the eBPF program {program}: {} (needs CAP_BPF and CAP_NET_ADMIN, before Linux 6.4 also CAP_PERFMON)",
+        complaint(.reason)
+    )]
     Verify {
         /// The program.
         program: &'static str,
-        /// The reason.
-        source: Box<ProgramError>,
+        /// The reason. Not a `source`, which would bring the verifier's whole log into every message.
+        reason: Box<ProgramError>,
     },
     /// An attachment is refused.
     #[error("cannot attach the eBPF program {program} to {interface}: {}", chain(.source))]
@@ -80,6 +83,22 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+/// What the kernel says, with the verifier's last word: of its log, the line that is neither code nor statistics.
+fn complaint(error: &ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
+    let log = verifier_log.to_string();
+    let word = log.lines().rev().map(str::trim).find(|line| {
+        let statistics = ["verification time", "stack depth", "processed "];
+        !line.is_empty()
+            && !line.starts_with(|first: char| first.is_ascii_digit() || first == ';')
+            && !statistics.iter().any(|start| line.starts_with(start))
+    });
+    match word {
+        Some(word) => format!("{io_error}: {word}"),
+        None => io_error.to_string(),
+    }
 }
 
 fn first_line(text: &str) -> String {

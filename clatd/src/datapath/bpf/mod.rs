@@ -328,7 +328,7 @@ fn attach_one(
     };
     let program = ebpf.program_mut(name).ok_or(FastPathError::Object(name))?;
     let program: &mut SchedClassifier = program.try_into().map_err(failed)?;
-    program.load().map_err(|source| FastPathError::Verify { program: name, source: Box::new(source) })?;
+    program.load().map_err(|source| FastPathError::Verify { program: name, reason: Box::new(source) })?;
     if wanted != Attachment::Clsact {
         let options = TcAttachOptions::TcxOrder(LinkOrder::default());
         match program.attach_with_options(interface, kind, options) {
