@@ -31,6 +31,7 @@ const MOST: usize = 65536;
 
 impl Supervisor {
     pub(super) fn new(listener: OwnedFd, settings: Settings) -> Self {
+        sys::hand_over(listener.as_raw_fd());
         Self { listener, settings, ours: HashMap::new(), order: std::collections::VecDeque::new() }
     }
 
