@@ -1,0 +1,112 @@
+"""Guest images: a Debian tree made by mmdebstrap and put into an ext4 file, without loop device or mount.
+
+They are kept in CACHE and made once for each suite (about half a minute); a change of this file makes them anew.
+"""
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from labnet.netns import LabError, run
+from labnet.radvd import KEYRING, debian_mirror
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "v4shim-vm"
+PACKAGES = ("systemd", "systemd-sysv", "systemd-resolved", "udev", "dbus", "kmod", "iproute2", "curl", "nftables",
+            "procps", "apparmor", "initramfs-tools", "zstd", "linux-image-cloud-amd64")
+MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "ext4", "af_packet")
+# What only costs time in a guest that lives for a minute under emulation.
+MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer",
+          "getty@tty1.service", "serial-getty@ttyS0.service", "ldconfig.service", "systemd-hwdb-update.service",
+          "systemd-logind.service", "systemd-pstore.service", "systemd-update-done.service",
+          "systemd-networkd-wait-online.service")
+
+# Takes commands from the host, one a line: NUMBER, space, base64 of a shell command. Answers NUMBER, exit status and
+# base64 of the output.
+AGENT = """#!/bin/bash
+exec 3<>/dev/virtio-ports/tests
+stty -F /dev/virtio-ports/tests raw -echo 2>/dev/null
+echo hello >&3
+while read -r number code <&3; do
+  command=$(base64 -d <<<"$code") || continue
+  (cd /root; exec env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 bash -c "$command") \\
+    </dev/null >/run/tests.out 2>&1 3>&-
+  echo "$number $? $(base64 -w0 /run/tests.out)" >&3
+done
+"""
+AGENT_UNIT = """[Unit]
+Description=commands of the tests
+DefaultDependencies=no
+After=systemd-udevd.service local-fs.target
+[Service]
+ExecStartPre=/bin/sh -c 'until [ -e /dev/virtio-ports/tests ]; do sleep .1; done'
+ExecStart=/usr/local/sbin/tests-agent
+KillMode=process
+Restart=always
+[Install]
+WantedBy=sysinit.target
+"""
+UPLINK = """[Match]
+Name=eth0
+[Network]
+DHCP=no
+LinkLocalAddressing=ipv6
+IPv6AcceptRA=yes
+"""
+
+
+def image(suite, say=lambda text: None):
+    """The directory with root.ext4, vmlinuz and initrd of a suite; made if need be."""
+    mark = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+    done = CACHE / f"{suite}-{mark}"
+    if done.is_dir():
+        return done
+    missing = [tool for tool in ("mmdebstrap", "mke2fs") if not shutil.which(tool)]
+    if missing:
+        raise LabError(f"{', '.join(missing)} missing: run tests/install")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    for old in CACHE.glob(f"{suite}-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    say(f"making the {suite} image (once)")
+    with tempfile.TemporaryDirectory(dir=CACHE, prefix=".making-") as temp:
+        os.chmod(temp, 0o755)
+        tree = Path(temp) / "root"
+        run(["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}",
+             "--aptopt=Acquire::Languages \"none\"", "--dpkgopt=path-exclude=/usr/share/locale/*",
+             "--setup-hook=mkdir -p \"$1/etc/initramfs-tools/conf.d\"",
+             f"--setup-hook=printf '%s\\n' {' '.join(MODULES)} > \"$1/etc/initramfs-tools/modules\"",
+             "--setup-hook=echo MODULES=list > \"$1/etc/initramfs-tools/conf.d/few\"",
+             suite, tree, f"deb [signed-by={KEYRING}] {debian_mirror()} {suite} main"], timeout=900)
+        _furnish(tree)
+        for kind in ("vmlinuz", "initrd.img"):
+            newest = sorted(tree.glob(f"boot/{kind}-*"))[-1]
+            shutil.copy(newest, Path(temp) / kind.removesuffix(".img"))
+        disk = Path(temp) / "root.ext4"
+        with open(disk, "wb") as file:
+            file.truncate(2 << 30)
+        run(["mke2fs", "-q", "-t", "ext4", "-L", "guest", "-O", "^has_journal", "-d", tree, disk], timeout=300)
+        shutil.rmtree(tree)
+        Path(temp).rename(done)
+        Path(temp).mkdir()                       # what the context manager will remove
+    return done
+
+
+def _furnish(tree):
+    """Network by systemd-networkd, a root without password, the agent, nothing superfluous."""
+    (tree / "etc/hostname").write_text("guest\n")
+    (tree / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 guest\n")
+    (tree / "etc/fstab").write_text("")
+    (tree / "etc/machine-id").write_text("5d1f0c7a9b3e4d268f0a1b2c3d4e5f60\n")
+    (tree / "etc/systemd/network/50-uplink.network").write_text(UPLINK)
+    resolv = tree / "etc/resolv.conf"
+    resolv.unlink(missing_ok=True)
+    resolv.symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    agent = tree / "usr/local/sbin/tests-agent"
+    agent.write_text(AGENT)
+    agent.chmod(0o755)
+    (tree / "etc/systemd/system/tests-agent.service").write_text(AGENT_UNIT)
+    quiet = dict(os.environ, SYSTEMD_LOG_LEVEL="err")
+    enable = ["systemd-networkd", "systemd-resolved", "tests-agent"]
+    subprocess.run(["chroot", tree, "systemctl", "-q", "enable", *enable], env=quiet, check=True)
+    subprocess.run(["chroot", tree, "systemctl", "-q", "mask", *MASKED], env=quiet, check=True)
