@@ -34,7 +34,8 @@ fn compile() -> Result<(), String> {
             // -mcpu=v2: Linux 5.15 knows v3, but its verifier follows v2 code better. -g is for the maps' types (BTF).
             .args(["-target", target, "-mcpu=v2", "-O2", "-g", "-Wall", "-Wextra", "-Werror"])
             .args(["-Wno-unused-function", "-Wno-unused-command-line-argument", "-nostdinc"])
-            .arg("-ffile-prefix-map=bpf/=")
+            // The object is part of the program, its debug information included: the same bytes wherever it was built.
+            .args(["-ffile-prefix-map=bpf/=", "-ffile-compilation-dir=/v4shim/clatd"])
             .args(defines)
             .args(["-c", SOURCE, "-o"])
             .arg(out.join(name))
