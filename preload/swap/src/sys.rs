@@ -301,8 +301,10 @@ pub fn realtime_s() -> u64 {
 /// As the kernel says: ENETUNREACH and its like when there is no route.
 pub fn probe(fd: Fd, addr: &[u8]) -> Result<()> {
     const MSG_PROBE: c_int = 0x10;
-    let (none, flags) = (core::ptr::null::<u8>(), libc::MSG_CONFIRM | MSG_PROBE);
+    let flags = libc::MSG_CONFIRM | MSG_PROBE;
+    // Empty, but of memory that is there: qemu-user refuses a null pointer even with length 0 (EFAULT).
+    let message = addr.as_ptr();
     // SAFETY: an empty message; pointer and length of the address describe a live slice.
-    check(unsafe { libc::syscall(libc::SYS_sendto, fd, none, 0usize, flags, addr.as_ptr(), addr.len()) })
+    check(unsafe { libc::syscall(libc::SYS_sendto, fd, message, 0usize, flags, addr.as_ptr(), addr.len()) })
         .map(drop)
 }
