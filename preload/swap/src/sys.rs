@@ -136,14 +136,26 @@ pub fn setsockopt_int(fd: Fd, level: c_int, name: c_int, value: c_int) -> Result
     setsockopt(fd, level, name, &value.to_ne_bytes())
 }
 
-/// `SO_COOKIE`: a number no other socket of this boot has.
+/// `SO_COOKIE`: a number no other socket of this boot has. Where the option is not known (qemu-user), the socket's
+/// inode, which no other socket has at the same time.
 ///
 /// # Errors
-/// As the kernel says (not a socket, or a kernel before 4.12).
+/// As the kernel says: not a socket.
 pub fn cookie(fd: Fd) -> Result<u64> {
     let mut value = [0u8; 8];
-    getsockopt(fd, libc::SOL_SOCKET, libc::SO_COOKIE, &mut value)?;
-    Ok(u64::from_ne_bytes(value))
+    match getsockopt(fd, libc::SOL_SOCKET, libc::SO_COOKIE, &mut value) {
+        Ok(_) => Ok(u64::from_ne_bytes(value)),
+        Err(Errno(libc::EINVAL | libc::ENOPROTOOPT)) => inode(fd),
+        Err(e) => Err(e),
+    }
+}
+
+fn inode(fd: Fd) -> Result<u64> {
+    // SAFETY: all zeros is a valid stat64.
+    let mut stat: libc::stat64 = unsafe { core::mem::zeroed() };
+    // SAFETY: the call fills `stat`.
+    check(c_long::from(unsafe { libc::fstat64(fd, &raw mut stat) }))?;
+    Ok(stat.st_ino)
 }
 
 /// `fcntl(2)` with an integer argument.
