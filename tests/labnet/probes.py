@@ -5,7 +5,7 @@
   probes.py pmtu DST PORT SIZE                              DF datagrams until the kernel knows the path MTU
   probes.py flood DST PORT CONNECTIONS BYTES                parallel TCP connections through the echo server
   probes.py hold DST PORT SECONDS                           one TCP connection that echoes all the time
-  probes.py inject DEVICE HEX                               an Ethernet frame as it is
+  probes.py inject DEVICE HEX...                            Ethernet frames as they are
   probes.py listen PORT SECONDS                             IPv4 TCP and UDP listeners: who got through?
 """
 import hashlib
@@ -144,15 +144,15 @@ def hold(dst, port, seconds):
     return {"rounds": rounds, "longest_gap": round(longest, 2)}
 
 
-def inject(device, frame):
-    """Put one frame on the wire."""
+def inject(device, *frames):
+    """Put frames on the wire."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     sock.bind((device, 0))
-    return {"sent": sock.send(bytes.fromhex(frame))}
+    return {"sent": sum(sock.send(bytes.fromhex(frame)) for frame in frames)}
 
 
 def listen(port, seconds):
-    """IPv4-only listeners; what arrived?"""
+    """IPv4-only listeners, who echo datagrams; what arrived?"""
     tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     tcp.bind(("0.0.0.0", int(port)))
@@ -166,7 +166,9 @@ def listen(port, seconds):
             if sock is tcp:
                 got["tcp"].append(tcp.accept()[1][0])
             else:
-                got["udp"].append(sock.recvfrom(2000)[1][0])
+                data, peer = sock.recvfrom(2000)
+                got["udp"].append(peer[0])
+                sock.sendto(data, peer)
     return got
 
 

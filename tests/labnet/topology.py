@@ -307,11 +307,11 @@ class Lab:
         """A device's hardware address."""
         return node.ip_json("link", "show", "dev", dev)[0]["address"]
 
-    def inject(self, name, packet):
-        """Put an IPv6 packet on a host's wire as if its router r1 had sent it."""
+    def inject(self, name, *sent):
+        """Put IPv6 packets on a host's wire as if its router r1 had sent them."""
         port = "one" if name == "one" else "seg"
-        frame = packets.ethernet(self.mac(self.nodes[name]), self.mac(self.r1, port), packet)
-        self.probe(self.r1, "inject", port, frame.hex())
+        macs = self.mac(self.nodes[name]), self.mac(self.r1, port)
+        self.probe(self.r1, "inject", port, *(packets.ethernet(*macs, packet).hex() for packet in sent))
 
     # -- looking ----------------------------------------------------------------------------
 
