@@ -455,6 +455,7 @@ impl Daemon {
                 if let Some(why) = started.pin_failure() {
                     tracing::info!("flow records will not survive a restart: {why}");
                 }
+                crate::sys::give_back_memory();
                 let found = (started.ifindex(), started.kind());
                 self.datapath = Some(started);
                 self.machine.handle(Event::Device(Some(found.0)), now);
