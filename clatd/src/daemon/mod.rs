@@ -23,6 +23,7 @@ use pref64::state;
 use xlat::OwnIpv4;
 
 use crate::counters::Counters;
+use crate::datapath::bpf::FastPathError;
 use crate::datapath::tun::TunError;
 use crate::datapath::{Datapath, PacketSettings, remove_flow_records};
 use crate::exit::{FAILED, Fatal, PERMISSION};
@@ -417,6 +418,9 @@ impl Daemon {
                 self.take_down();
                 let message = format!("{error:#}");
                 // Before the first success the operator is looking: say so and end. Later, keep trying.
+                if error.downcast_ref::<FastPathError>().is_some_and(FastPathError::is_permission) {
+                    return Err(Fatal::new(PERMISSION, message));
+                }
                 match error.downcast_ref::<TunError>() {
                     Some(tun) if tun.is_permission() => return Err(Fatal::new(PERMISSION, message)),
                     Some(TunError::NameTaken { .. }) if self.started.elapsed() < JUST_STARTED => {

@@ -17,7 +17,7 @@ pub enum FastPathError {
         source: Errno,
     },
     /// Maps cannot be created.
-    #[error("cannot load the eBPF object: {}", chain(.0))]
+    #[error("cannot load the eBPF object: {}{}", chain(.0), hint(&**.0))]
     Load(Box<aya::EbpfError>),
     /// The verifier, or a missing capability.
     #[error(
@@ -65,9 +65,37 @@ pub enum FastPathError {
 }
 
 impl FastPathError {
+    /// A capability is missing.
+    pub fn is_permission(&self) -> bool {
+        match self {
+            Self::Load(error) => is_os_error(&**error, Errno::EPERM),
+            Self::Verify { reason, .. } => is_os_error(&**reason, Errno::EPERM),
+            Self::Attach { source, .. } => is_os_error(&**source, Errno::EPERM),
+            Self::Qdisc { source, .. } => is_os_error(source, Errno::EPERM),
+            _ => false,
+        }
+    }
+
     pub(super) fn map(map: &'static str) -> impl Fn(MapError) -> Self {
         move |source| Self::Map { map, source }
     }
+}
+
+/// Whether the kernel said this, somewhere down the causes.
+pub(super) fn is_os_error(error: &(dyn std::error::Error + 'static), errno: Errno) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return io.raw_os_error() == Some(errno as i32);
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// What to do about a refusal to create maps.
+fn hint(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    if is_os_error(error, Errno::EPERM) { " (needs CAP_BPF)" } else { "" }
 }
 
 /// An error with its causes on one line; the verifier's log is left to the debug output.

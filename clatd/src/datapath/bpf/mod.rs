@@ -340,7 +340,7 @@ fn attach_one(
     }
     match qdisc_add_clsact(interface) {
         // Somebody else's, or ours from before.
-        Err(error) if !is_exists(&error) => {
+        Err(error) if !error::is_os_error(&error, Errno::EEXIST) => {
             return Err(FastPathError::Qdisc { interface: interface.to_owned(), source: error });
         }
         _ => {}
@@ -348,17 +348,6 @@ fn attach_one(
     let options = NlOptions { priority: FILTER_PRIORITY, handle: FILTER_HANDLE, ..NlOptions::default() };
     program.attach_with_options(interface, kind, TcAttachOptions::Netlink(options)).map_err(failed)?;
     Ok(Attachment::Clsact)
-}
-
-fn is_exists(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return io.raw_os_error() == Some(Errno::EEXIST as i32);
-        }
-        next = error.source();
-    }
-    false
 }
 
 /// Filters that an earlier process left behind (never on kernels with TCX).
