@@ -8,7 +8,7 @@ static __always_inline int forward_from_daemon(struct __sk_buff *skb, const bool
 {
 	const struct config *config = configuration();
 	if (skb->protocol != be16(ETH_P_IPV6) || !config)
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	struct ipv6 ip6;
 	if (bpf_skb_load_bytes(skb, 0, &ip6, sizeof(ip6)) || !same_address(ip6.source, config->clat_ipv6))
 		return drop(skb, EVENT_NOT_CLAT, OUT, 0);

@@ -16,7 +16,7 @@ static __always_inline int to_daemon(struct __sk_buff *skb, const struct config 
 static __always_inline int unsolicited(struct __sk_buff *skb, const struct config *config, u8 protocol, u32 l2)
 {
 	if (config->flags & FLAG_SHARED)
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	if (config->flags & FLAG_INBOUND)
 		return to_daemon(skb, config, protocol, l2);
 	return drop(skb, EVENT_UNSOLICITED, IN, protocol);
@@ -88,7 +88,7 @@ static __always_inline int fragment_in(struct __sk_buff *skb, const struct confi
 	    rewrite_port(skb, port, l2 + IPV6_HLEN + 8 + checksum, key.local_port, inside, key.protocol))
 		return drop(skb, EVENT_KERNEL_ERROR, IN, key.protocol);
 	if (owner != OWNER_CLAT)
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	bpf_map_update_elem(&FRAGMENTS, &id, &now, BPF_ANY);
 	return to_daemon(skb, config, fragment.next_header, l2);
 }
@@ -140,7 +140,7 @@ static __always_inline int error_in(struct __sk_buff *skb, const struct config *
 	if (inside != key.local_port &&
 	    rewrite_port(skb, port, l2 + IPV6_HLEN + 2, key.local_port, inside, PROTO_ICMPV6))
 		return drop(skb, EVENT_KERNEL_ERROR, IN, PROTO_ICMPV6);
-	return owner == OWNER_CLAT ? to_daemon(skb, config, PROTO_ICMPV6, l2) : TC_ACT_OK;
+	return owner == OWNER_CLAT ? to_daemon(skb, config, PROTO_ICMPV6, l2) : TC_ACT_UNSPEC;
 }
 
 static __always_inline int translate_in(struct __sk_buff *skb, const u32 l2)
@@ -148,19 +148,19 @@ static __always_inline int translate_in(struct __sk_buff *skb, const u32 l2)
 	const struct config *config = configuration();
 	void *data, *end;
 	if (!config || skb->protocol != be16(ETH_P_IPV6) || skb->vlan_present)
-		return TC_ACT_OK;
-	HEADER(skb, data, end, l2 + IPV6_HLEN, return TC_ACT_OK);
+		return TC_ACT_UNSPEC;
+	HEADER(skb, data, end, l2 + IPV6_HLEN, return TC_ACT_UNSPEC);
 	const struct ipv6 *ip6 = data + l2;
 	bool ours = same_address(ip6->destination, config->clat_ipv6);
 	if (l2 && !(config->flags & FLAG_SHARED) && ip6->next_header == PROTO_ICMPV6 && ip6->hop_limit == 255) {
 		int verdict = answer_solicitation(skb, config);
 		if (verdict >= 0)
 			return verdict;
-		HEADER(skb, data, end, l2 + IPV6_HLEN, return TC_ACT_OK);
+		HEADER(skb, data, end, l2 + IPV6_HLEN, return TC_ACT_UNSPEC);
 		ip6 = data + l2;
 	}
 	if (!ours)
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 
 	u8 protocol = ip6->next_header, hop_limit = ip6->hop_limit;
 	u32 payload_len = be16(ip6->payload_len);
@@ -171,16 +171,16 @@ static __always_inline int translate_in(struct __sk_buff *skb, const u32 l2)
 	u64 now;
 
 	if (protocol == PROTO_ICMPV6) {
-		HEADER(skb, data, end, l2 + IPV6_HLEN + 8, return TC_ACT_OK);
+		HEADER(skb, data, end, l2 + IPV6_HLEN + 8, return TC_ACT_UNSPEC);
 		u8 type = *(u8 *)(data + l2 + IPV6_HLEN);
 		if (type >= 1 && type <= 4)
 			return error_in(skb, config, l2);
 		if (type >= 133 && type <= 137) /* neighbour discovery is never translated */
-			return TC_ACT_OK;
+			return TC_ACT_UNSPEC;
 	}
 	if (!from_pref64) {
 		if (config->flags & FLAG_SHARED)
-			return TC_ACT_OK;
+			return TC_ACT_UNSPEC;
 		return drop(skb, EVENT_REFUSED_SOURCE, IN, protocol);
 	}
 	if (protocol == PROTO_FRAGMENT)
@@ -256,7 +256,7 @@ static __always_inline int translate_in(struct __sk_buff *skb, const u32 l2)
 		    rewrite_port(skb, l2 + IPV6_HLEN + port, l2 + IPV6_HLEN + checksum, key.local_port, inside, protocol))
 			return drop(skb, EVENT_KERNEL_ERROR, IN, protocol);
 		if (owner != OWNER_CLAT)
-			return TC_ACT_OK;
+			return TC_ACT_UNSPEC;
 	}
 	if (decline)
 		return to_daemon(skb, config, protocol, l2);

@@ -97,7 +97,8 @@ static u64 (*bpf_ktime_get_coarse_ns)(void) = (void *)160;
 #define BPF_F_PSEUDO_HDR 0x10ULL
 #define BPF_F_MARK_MANGLED_0 0x20ULL
 #define BPF_F_CURRENT_NETNS (-1L)
-#define TC_ACT_OK 0
+/* Not ours: the next program or filter of the host has its turn, then the stack (TCX_NEXT). */
+#define TC_ACT_UNSPEC -1
 #define TC_ACT_SHOT 2
 #define TCP_LISTEN 10 /* BPF_TCP_LISTEN */
 #define AF_INET6 10

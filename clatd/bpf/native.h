@@ -12,20 +12,20 @@ static __always_inline int watch_native(struct __sk_buff *skb, const u32 l2)
 {
 	void *data, *end;
 	if (skb->protocol != be16(ETH_P_IPV6) || skb->tc_index == CLAT_TC_INDEX)
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	const struct config *config = configuration();
 	if (!config)
-		return TC_ACT_OK;
-	HEADER(skb, data, end, l2 + IPV6_HLEN, return TC_ACT_OK);
+		return TC_ACT_UNSPEC;
+	HEADER(skb, data, end, l2 + IPV6_HLEN, return TC_ACT_UNSPEC);
 	const struct ipv6 *ip6 = data + l2;
 	if (likely(!under_pref64(config, ip6->destination)) || !same_address(ip6->source, config->clat_ipv6))
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	struct flow_key key = { .protocol = ip6->next_header };
 	copy_address(key.remote, ip6->destination);
 	u32 port = 0, checksum;
 	u8 tcp_flags = 0;
 	if (key.protocol == PROTO_TCP) {
-		HEADER(skb, data, end, l2 + IPV6_HLEN + 14, return TC_ACT_OK);
+		HEADER(skb, data, end, l2 + IPV6_HLEN + 14, return TC_ACT_UNSPEC);
 		const u16 *head = data + l2 + IPV6_HLEN;
 		key.local_port = head[0];
 		key.remote_port = head[1];
@@ -35,10 +35,10 @@ static __always_inline int watch_native(struct __sk_buff *skb, const u32 l2)
 			u32 zero = 0;
 			u64 *mapped = bpf_map_lookup_elem(&NATIVE_MAPPED, &zero);
 			if (likely(!mapped || !*mapped))
-				return TC_ACT_OK;
+				return TC_ACT_UNSPEC;
 		}
 	} else if (key.protocol == PROTO_UDP || key.protocol == PROTO_ICMPV6) {
-		HEADER(skb, data, end, l2 + IPV6_HLEN + 8, return TC_ACT_OK);
+		HEADER(skb, data, end, l2 + IPV6_HLEN + 8, return TC_ACT_UNSPEC);
 		const u16 *head = data + l2 + IPV6_HLEN;
 		if (key.protocol == PROTO_UDP) {
 			key.local_port = head[0];
@@ -46,13 +46,13 @@ static __always_inline int watch_native(struct __sk_buff *skb, const u32 l2)
 			checksum = 6;
 		} else {
 			if (be16(head[0]) >> 8 != ICMPV6_ECHO_REQUEST)
-				return TC_ACT_OK;
+				return TC_ACT_UNSPEC;
 			key.local_port = head[2];
 			port = 4;
 			checksum = 2;
 		}
 	} else {
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	}
 
 	u64 now = bpf_ktime_get_coarse_ns();
@@ -60,7 +60,7 @@ static __always_inline int watch_native(struct __sk_buff *skb, const u32 l2)
 	struct flow *flow = find_flow(&key, now);
 	if (likely(flow && flow->owner == OWNER_NATIVE && flow->port == inside)) {
 		touch(flow, now, OUT, tcp_flags);
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	}
 	key.owner = OWNER_NATIVE;
 	u16 *mapped = bpf_map_lookup_elem(&MAPPED, &key);
@@ -76,12 +76,12 @@ static __always_inline int watch_native(struct __sk_buff *skb, const u32 l2)
 		}
 	}
 	if (key.protocol == PROTO_TCP && (!(tcp_flags & TCP_SYN) || !flow))
-		return TC_ACT_OK; /* socket look-up knows native TCP */
+		return TC_ACT_UNSPEC; /* socket look-up knows native TCP */
 	int result = new_flow(skb, &key, OWNER_NATIVE | (u32)tcp_flags << 8);
 	if (result < 0)
 		return drop(skb, EVENT_NO_PORT, OUT, key.protocol);
 	if (result == 0)
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	count(skb, EVENT_PORT_MAPPED, OUT, key.protocol, l2);
 	u32 zero = 0;
 	u64 *total = bpf_map_lookup_elem(&NATIVE_MAPPED, &zero);
@@ -90,5 +90,5 @@ static __always_inline int watch_native(struct __sk_buff *skb, const u32 l2)
 rewrite:
 	if (rewrite_port(skb, l2 + IPV6_HLEN + port, l2 + IPV6_HLEN + checksum, inside, key.local_port, key.protocol))
 		return drop(skb, EVENT_KERNEL_ERROR, OUT, key.protocol);
-	return TC_ACT_OK;
+	return TC_ACT_UNSPEC;
 }

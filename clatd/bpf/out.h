@@ -35,11 +35,11 @@ static __always_inline int translate_out(struct __sk_buff *skb, const u32 l2, co
 	const struct config *config = configuration();
 	void *data, *end;
 	if (!config)
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	if (skb->protocol != be16(ETH_P_IP)) {
 		/* What `in` declined and sent to the daemon; anything else would be a stray (MLD, router solicitations). */
 		if (skb->ingress_ifindex == config->uplink_ifindex)
-			return TC_ACT_OK;
+			return TC_ACT_UNSPEC;
 		return drop(skb, EVENT_NOT_CLAT, OUT, 0);
 	}
 
@@ -165,5 +165,5 @@ failed:
 	return drop(skb, EVENT_KERNEL_ERROR, OUT, protocol);
 daemon:
 	count(skb, EVENT_TO_DAEMON, OUT, 0, l2);
-	return TC_ACT_OK;
+	return TC_ACT_UNSPEC;
 }

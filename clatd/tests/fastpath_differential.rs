@@ -17,7 +17,7 @@ const CLAT_IFINDEX: u32 = 0x7000;
 const ETHERNET: usize = 14;
 const MTU: LinkMtu = LinkMtu { ipv4: 1480, ipv6: 1500 };
 
-const TC_ACT_OK: u32 = 0;
+const TC_ACT_UNSPEC: u32 = u32::MAX;
 const TC_ACT_SHOT: u32 = 2;
 const TC_ACT_REDIRECT: u32 = 7;
 
@@ -288,7 +288,7 @@ fn ipv4_to_ipv6_is_what_xlat_says() {
                     fast += 1;
                     assert_eq!(Some(&got), expected.as_ref(), "{prefix} round {round}: {packet:02x?}");
                 }
-                TC_ACT_OK => {
+                TC_ACT_UNSPEC => {
                     slow += 1;
                     missed += u64::from(expected.is_some());
                     assert_eq!(got, packet, "{prefix} round {round}: changed, then declined");
@@ -329,7 +329,7 @@ fn ipv6_to_ipv4_is_what_xlat_says() {
                     slow += 1;
                     assert_eq!(got, packet, "changed, then declined: {}", what());
                 }
-                TC_ACT_OK => {
+                TC_ACT_UNSPEC => {
                     passed += 1;
                     assert_eq!(got, packet, "changed, then passed: {}", what());
                     assert!(expected.is_none(), "passed to the native stack: {}", what());
