@@ -5,15 +5,18 @@ use std::process::ExitCode;
 use clap::Parser;
 use clatd::cli::Cli;
 use clatd::daemon::{self, Daemon, End};
+use clatd::datapath::bpf::TcxLink;
 use clatd::exit::{Fatal, USAGE};
 use pref64::config::Config;
 use pref64::state;
 use tracing::Level;
 
 fn main() -> ExitCode {
+    // First of all: what is passed in has fixed numbers.
+    let predecessor = daemon::predecessor();
     let cli = Cli::parse();
     start_logging(cli.verbose);
-    match run(&cli) {
+    match run(&cli, predecessor) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fatal) => {
             eprintln!("clatd: {fatal}");
@@ -22,7 +25,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<(), Fatal> {
+fn run(cli: &Cli, predecessor: Option<TcxLink>) -> Result<(), Fatal> {
     if cli.cleanup {
         return daemon::cleanup(state::run_dir());
     }
@@ -31,11 +34,13 @@ fn run(cli: &Cli) -> Result<(), Fatal> {
         println!("clatd: the configuration is valid");
         return Ok(());
     }
+    let mut predecessor = predecessor;
     loop {
         let again = cli.clone();
-        match Daemon::new(config, state::run_dir(), Box::new(move || load(&again)))?.run()? {
+        let daemon = Daemon::new(config, state::run_dir(), predecessor, Box::new(move || load(&again)))?;
+        match daemon.run()? {
             End::Stop => return Ok(()),
-            End::Reload(changed) => config = *changed,
+            End::Reload(changed, ingress) => (config, predecessor) = (*changed, ingress),
         }
     }
 }

@@ -3,13 +3,17 @@
 //! manager nothing is said and nothing fails.
 
 use std::env;
-use std::io;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::time::{ClockId, clock_gettime};
+
+use crate::sys::inherited_descriptor;
 
 /// The connection to the service manager, if there is one.
 #[derive(Debug, Default)]
@@ -81,6 +85,34 @@ impl Notifier {
         }
     }
 
+    /// Whether somebody listens.
+    pub fn is_present(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Leaves a descriptor with the manager, which hands it to the next process of this service ([`stored`]) and closes
+    /// it when the service is stopped for good.
+    pub fn store(&self, name: &str, fd: BorrowedFd<'_>) {
+        let Some(socket) = &self.socket else { return };
+        let message = format!("FDSTORE=1\nFDNAME={name}");
+        let fds = [fd.as_raw_fd()];
+        let sent = sendmsg::<()>(
+            socket.as_raw_fd(),
+            &[IoSlice::new(message.as_bytes())],
+            &[ControlMessage::ScmRights(&fds)],
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        );
+        if let Err(error) = sent {
+            tracing::debug!("cannot leave {name} with the service manager: {error}");
+        }
+    }
+
+    /// Takes back what [`Notifier::store`] left.
+    pub fn remove_stored(&self, name: &str) {
+        self.send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+    }
+
     fn send(&self, message: &str) {
         if let Some(socket) = &self.socket
             && let Err(error) = socket.send(message.as_bytes())
@@ -89,6 +121,26 @@ impl Notifier {
         }
     }
 }
+
+/// The descriptors that an earlier process of this service left under a name: sd_listen_fds_with_names(3). All others that
+/// the manager passed are closed. Call it once, before anything is opened.
+pub fn stored(name: &str) -> Vec<OwnedFd> {
+    let var = |name| env::var(name).unwrap_or_default();
+    if var("LISTEN_PID") != std::process::id().to_string() {
+        return Vec::new();
+    }
+    let names = var("LISTEN_FDNAMES");
+    let count: RawFd = var("LISTEN_FDS").parse().unwrap_or(0);
+    (FIRST_PASSED..FIRST_PASSED.saturating_add(count))
+        .zip(names.split(':'))
+        .filter_map(|(number, found)| Some((inherited_descriptor(number)?, found)))
+        .filter(|(_, found)| *found == name)
+        .map(|(fd, _)| fd)
+        .collect()
+}
+
+/// `SD_LISTEN_FDS_START`
+const FIRST_PASSED: RawFd = 3;
 
 /// `@name` is a name in the abstract namespace, anything else a path.
 fn connect(address: &[u8]) -> io::Result<UnixDatagram> {
@@ -105,6 +157,8 @@ fn connect(address: &[u8]) -> io::Result<UnixDatagram> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     fn pair() -> (Notifier, UnixDatagram) {
@@ -128,6 +182,33 @@ mod tests {
         notifier.status("active");
         notifier.status("two\nlines");
         assert_eq!(heard(&manager), ["STATUS=active", "STATUS=two lines"]);
+    }
+
+    #[test]
+    fn a_descriptor_goes_to_the_manager() {
+        use nix::sys::socket::{ControlMessageOwned, recvmsg};
+        use std::io::{IoSliceMut, Read, Write};
+
+        let (notifier, manager) = pair();
+        let (mut there, here) = std::os::unix::net::UnixStream::pair().unwrap();
+        notifier.store("name", here.as_fd());
+        drop(here);
+        let (mut text, mut space) = ([0; 64], nix::cmsg_space!(RawFd));
+        let mut parts = [IoSliceMut::new(&mut text)];
+        let got =
+            recvmsg::<()>(manager.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty()).unwrap();
+        let fd = got.cmsgs().unwrap().find_map(|message| match message {
+            ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+            _ => None,
+        });
+        let bytes = got.bytes;
+        assert_eq!(&text[..bytes], b"FDSTORE=1\nFDNAME=name");
+        // The same open socket, not just any number.
+        let copy = inherited_descriptor(fd.unwrap()).unwrap();
+        std::os::unix::net::UnixStream::from(copy).write_all(b"x").unwrap();
+        let mut byte = [0];
+        there.read_exact(&mut byte).unwrap();
+        assert_eq!(&byte, b"x");
     }
 
     #[test]

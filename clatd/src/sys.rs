@@ -192,6 +192,45 @@ pub fn packet_multicast(socket: BorrowedFd<'_>, ifindex: u32, group: [u8; 6]) ->
     .map(drop)
 }
 
+/// Attaches a loaded program to an interface's ingress or egress by a TCX link (Linux 6.6), behind those that are there.
+pub fn bpf_link_tcx(program: BorrowedFd<'_>, ifindex: u32, ingress: bool) -> io::Result<OwnedFd> {
+    const LINK_CREATE: libc::c_int = 28;
+    const TCX_INGRESS: u32 = 46;
+    const TCX_EGRESS: u32 = 47;
+    let hook = if ingress { TCX_INGRESS } else { TCX_EGRESS };
+    let mut attr = [0; BPF_ATTR_WORDS];
+    attr[..3].copy_from_slice(&[program.as_raw_fd() as u32, ifindex, hook]);
+    let fd = bpf(LINK_CREATE, &mut attr)?;
+    // SAFETY: the descriptor is new and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Detaches what a link attaches, for everybody who has a descriptor of it.
+pub fn bpf_link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    const LINK_DETACH: libc::c_int = 34;
+    let mut attr = [0; BPF_ATTR_WORDS];
+    attr[0] = link.as_raw_fd() as u32;
+    bpf(LINK_DETACH, &mut attr).map(drop)
+}
+
+/// As many 32-bit words of `union bpf_attr` as we use; the kernel takes the rest for zeros.
+const BPF_ATTR_WORDS: usize = 8;
+
+/// For commands that take and give no addresses.
+fn bpf(command: libc::c_int, attr: &mut [u32; BPF_ATTR_WORDS]) -> io::Result<libc::c_int> {
+    // SAFETY: the attributes are valid for the length given and hold no addresses.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of_val(attr)) };
+    check(result as libc::c_int)
+}
+
+/// A descriptor that this process was started with. To be called once for each, before anything is opened.
+pub fn inherited_descriptor(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: no pointers; a number that is no descriptor is refused.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
+    // SAFETY: it is open, and by the caller's word nobody owns it yet.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// Gives memory that was freed back to the system: loading the fast path takes megabytes that are never needed again.
 pub fn give_back_memory() {
     // SAFETY: malloc_trim has no preconditions.

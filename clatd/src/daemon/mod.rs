@@ -19,11 +19,11 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pref64::config::Config;
-use pref64::state;
+use pref64::{Pref64, Source, state};
 use xlat::OwnIpv4;
 
 use crate::counters::Counters;
-use crate::datapath::bpf::FastPathError;
+use crate::datapath::bpf::{FastPathError, TcxLink};
 use crate::datapath::tun::TunError;
 use crate::datapath::{Datapath, PacketSettings, remove_flow_records};
 use crate::exit::{FAILED, Fatal, PERMISSION};
@@ -35,7 +35,7 @@ use crate::machine::address::Secret;
 use crate::machine::{Decision, Desired, Event, Identity, Machine, State, UsedPrefix};
 use crate::neighbour::{Guard, Outcome};
 use crate::netlink::{Monitor, ipv4_addresses_except};
-use crate::notify::Notifier;
+use crate::notify::{self, Notifier};
 use crate::prefixes::Prefixes;
 use crate::status::StatusSocket;
 use preflight::RunDir;
@@ -56,8 +56,8 @@ pub type Reread = Box<dyn Fn() -> Result<Config, String>>;
 pub enum End {
     /// A signal asked for it.
     Stop,
-    /// The configuration changed: start again with this one.
-    Reload(Box<Config>),
+    /// The configuration changed: start again with this one, and with what holds the place on the uplink meanwhile.
+    Reload(Box<Config>, Option<TcxLink>),
 }
 
 /// The daemon.
@@ -69,10 +69,14 @@ pub struct Daemon {
     tools: Tools,
     reconciler: Reconciler,
     datapath: Option<Datapath>,
+    /// What an earlier daemon left on the uplink, until ours is there.
+    predecessor: Option<TcxLink>,
     /// What the host was last brought to.
     reached: Option<(Desired, OwnIpv4)>,
     guard: Option<Guard>,
     prefixes: Prefixes,
+    /// What the log says is in use.
+    logged_prefix: Option<(Pref64, Source)>,
     monitor: Monitor,
     status: StatusSocket,
     signals: SignalFd,
@@ -113,6 +117,17 @@ pub fn cleanup(run_dir: PathBuf) -> Result<(), Fatal> {
     }
 }
 
+/// The attachment that the process before this one left with the service manager. To be called before anything is opened.
+pub fn predecessor() -> Option<TcxLink> {
+    // There is never more than one; of several, all but one are detached here.
+    notify::stored(INGRESS).into_iter().map(TcxLink::adopt).next_back()
+}
+
+/// The name of that attachment with the service manager.
+const INGRESS: &str = "ingress";
+/// A predecessor's attachment takes packets of its connections out of the network. Not for ever.
+const LONGEST_PREDECESSOR: Duration = Duration::from_secs(10);
+
 /// What was known when the daemon stopped. Others read the live file only, which a stopped daemon must not leave.
 const EARLIER_PREFIXES: &str = "prefix.last";
 
@@ -141,7 +156,14 @@ impl Daemon {
     /// Checks what must be right, undoes what a predecessor left, and gets ready. Nothing of the host is changed yet.
     ///
     /// `reread` is what SIGHUP does to the configuration.
-    pub fn new(config: Config, run_dir: PathBuf, reread: Reread) -> Result<Self, Fatal> {
+    ///
+    /// `predecessor` holds the place on the uplink until this daemon has it.
+    pub fn new(
+        config: Config,
+        run_dir: PathBuf,
+        predecessor: Option<TcxLink>,
+        reread: Reread,
+    ) -> Result<Self, Fatal> {
         preflight::privileges()?;
         let lock = RunDir::lock(&run_dir)?;
         let mut tools = tools(&run_dir)?;
@@ -179,9 +201,11 @@ impl Daemon {
             tools,
             reconciler: Reconciler::default(),
             datapath: None,
+            predecessor,
             reached: None,
             guard: None,
             prefixes,
+            logged_prefix: None,
             monitor,
             status,
             signals,
@@ -201,11 +225,20 @@ impl Daemon {
     pub fn run(mut self) -> Result<End, Fatal> {
         let outcome = self.events();
         match &outcome {
-            Ok(End::Reload(_)) => self.notifier.reloading(),
+            Ok(End::Reload(..)) => self.notifier.reloading(),
             _ => self.notifier.stopping(),
         }
+        // Whether it will be needed is the manager's to know; without one, all goes.
+        let ingress = self.datapath.as_mut().and_then(Datapath::take_ingress).or(self.predecessor.take());
         let errors = self.leave();
-        let end = outcome?;
+        let end = match (outcome, ingress) {
+            (Ok(End::Reload(config, _)), ingress) => End::Reload(config, ingress),
+            (outcome, Some(ingress)) if self.notifier.is_present() => {
+                ingress.leave_attached();
+                outcome?
+            }
+            (outcome, _) => outcome?,
+        };
         match errors.first() {
             None => Ok(end),
             Some(error) => Err(Fatal::failed(format!("stopped, but cannot undo everything: {error:#}"))),
@@ -227,6 +260,7 @@ impl Daemon {
             }
             self.check_guard(now);
             self.converge(now)?;
+            self.mind_predecessor(now);
             self.notifier.status(&self.summary());
             self.notifier.sign_of_life(now);
             if !announced {
@@ -245,6 +279,7 @@ impl Daemon {
             self.machine.next_deadline(),
             self.prefixes.deadline(),
             self.guard.as_ref().and_then(Guard::deadline),
+            self.predecessor.as_ref().map(|_| self.started + LONGEST_PREDECESSOR),
             self.notifier.deadline(),
         ];
         let now = Instant::now();
@@ -305,7 +340,7 @@ impl Daemon {
             Ok(config) if config != self.config => {
                 tracing::info!("SIGHUP: the configuration changed, starting again with it");
                 if !matches!(self.end, Some(End::Stop)) {
-                    self.end = Some(End::Reload(Box::new(config)));
+                    self.end = Some(End::Reload(Box::new(config), None));
                 }
                 return;
             }
@@ -368,9 +403,14 @@ impl Daemon {
     }
 
     fn prefixes_changed(&mut self, now: Instant) -> Result<(), Fatal> {
-        match self.prefixes.used() {
-            Some(known) => tracing::info!("NAT64 prefix {} ({})", known.prefix, known.source),
-            None => tracing::info!("no NAT64 prefix is known"),
+        let used = self.prefixes.used().map(|known| (known.prefix, known.source));
+        // Every advertisement renews its prefixes; only another one is news.
+        if used != self.logged_prefix {
+            match used {
+                Some((prefix, source)) => tracing::info!("NAT64 prefix {prefix} ({source})"),
+                None => tracing::info!("no NAT64 prefix is known"),
+            }
+            self.logged_prefix = used;
         }
         if let Some(host) = self.machine.host().cloned() {
             self.write_prefix_file(&host);
@@ -466,6 +506,7 @@ impl Daemon {
                 found
             }
         };
+        self.hand_on();
         let plan = Change::plan(desired, ifindex, kind.kernel_forwards());
         self.reconciler.reach(&mut self.tools, &plan)
     }
@@ -476,10 +517,33 @@ impl Daemon {
         for error in &errors {
             tracing::warn!("while undoing: {error:#}");
         }
+        if self.datapath.as_ref().is_some_and(|datapath| datapath.ingress().is_some()) {
+            self.notifier.remove_stored(INGRESS);
+        }
         self.datapath = None;
         self.reached = None;
         self.machine.handle(Event::Device(None), Instant::now());
         errors
+    }
+
+    /// Ends what an earlier daemon left on the uplink, as soon as ours is there or does not come.
+    fn mind_predecessor(&mut self, now: Instant) {
+        let too_long = now >= self.started + LONGEST_PREDECESSOR;
+        if self.predecessor.is_some() && (self.datapath.is_some() || too_long) {
+            self.predecessor = None;
+            // Else it is ours that the manager has.
+            if self.datapath.is_none() {
+                self.notifier.remove_stored(INGRESS);
+            }
+        }
+    }
+
+    /// Leaves the attachment on the uplink's ingress with the service manager, should this process end.
+    fn hand_on(&self) {
+        if let Some(ingress) = self.datapath.as_ref().and_then(Datapath::ingress) {
+            self.notifier.remove_stored(INGRESS);
+            self.notifier.store(INGRESS, ingress.as_fd());
+        }
     }
 
     fn datapath_failed(&mut self) {

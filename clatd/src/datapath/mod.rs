@@ -15,7 +15,7 @@ use xlat::{LinkMtu, OwnIpv4, Translator};
 use crate::counters::Counters;
 use crate::host::change::clat_ipv6;
 use crate::machine::{Desired, Identity};
-use bpf::{Attachment, FastCounters, FastPath, FastPathError, LinkKind, Mode, Params};
+use bpf::{Attachment, FastCounters, FastPath, FastPathError, LinkKind, Mode, Params, TcxLink};
 use tun::{Device, Offloads, Pump, Rules};
 
 /// Who carries packets between device and uplink.
@@ -148,6 +148,16 @@ impl Datapath {
     /// Why flow records will not outlive this process.
     pub fn pin_failure(&self) -> Option<&str> {
         self.fast.as_ref()?.pin_failure()
+    }
+
+    /// What can be handed on to a next process: see [`TcxLink`].
+    pub fn ingress(&self) -> Option<&TcxLink> {
+        self.fast.as_ref()?.ingress()
+    }
+
+    /// Takes it out of the datapath, whose end it then outlives.
+    pub fn take_ingress(&mut self) -> Option<TcxLink> {
+        self.fast.as_mut()?.take_ingress()
     }
 
     /// Why translation ended by itself, if it did.

@@ -5,22 +5,24 @@
 //! update(Params) ─► configure                                   Drop ─► detach
 //! ```
 //!
-//! With TCX (Linux 6.6) the attachments are links that the kernel undoes when this process dies, however it dies. Before
-//! that they are filters on a `clsact` qdisc, which stay after a `kill -9`; [`FastPath::attach`] removes such leftovers.
+//! With TCX (Linux 6.6) the attachments are links that the kernel undoes when this process dies, however it dies; the
+//! one of `link` may be handed on to a next process. Before that they are filters on a `clsact` qdisc, which stay after a `kill -9`; [`FastPath::attach`] removes such leftovers.
 //! Needs CAP_NET_ADMIN and CAP_BPF.
 
 mod counters;
 mod error;
 mod layout;
+mod link;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
-use aya::programs::links::LinkOrder;
 use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle, qdisc_add_clsact, qdisc_detach_program};
-use aya::programs::{SchedClassifier, TcAttachType};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use aya::sys::SyscallError;
 use aya::{Ebpf, EbpfLoader};
 use nix::errno::Errno;
 use xlat::Pref64;
@@ -28,6 +30,7 @@ use xlat::Pref64;
 pub use counters::{Class, Count, Event, FastCounters, Way};
 pub use error::FastPathError;
 pub use layout::{Flow, Owner};
+pub use link::TcxLink;
 
 use layout::{ConfigBytes, CounterWords, FlowBytes, FlowKeyBytes};
 
@@ -130,6 +133,10 @@ pub struct Params {
 
 /// The attached programs; dropped, they are detached.
 pub struct FastPath {
+    /// The attachment on the uplink's ingress, if it is a link.
+    ingress: Option<TcxLink>,
+    /// The others.
+    _links: Vec<TcxLink>,
     ebpf: Ebpf,
     /// What `update` must not change.
     fixed: (u32, u32, bool, Mode),
@@ -162,14 +169,35 @@ impl FastPath {
         configure(&mut ebpf, params, &[])?;
 
         let ethernet = matches!(params.link_kind, LinkKind::Ethernet { .. });
-        let mut attachment = params.attachment;
         remove_leftovers(&clat, &uplink);
+        let mut attachment = params.attachment;
+        let mut links = Vec::new();
         // From the far end of the path to the near one: no packet is translated before its answer can be.
         for hook in hooks(ethernet, params.mode) {
-            let interface = if hook.on_uplink { &uplink } else { &clat };
-            attachment = attach_one(&mut ebpf, hook, interface, attachment)?;
+            let (index, name) = match hook.on_uplink {
+                true => (params.uplink_ifindex, &uplink),
+                false => (params.clat_ifindex, &clat),
+            };
+            load_program(&mut ebpf, hook.program)?;
+            if attachment != Attachment::Clsact {
+                match attach_link(&mut ebpf, &hook, index, name) {
+                    Ok(link) => {
+                        links.push(link);
+                        attachment = Attachment::Tcx;
+                        continue;
+                    }
+                    // Kernels before 6.6 do not know the attach type.
+                    Err(_) if attachment == Attachment::Auto => attachment = Attachment::Clsact,
+                    Err(error) => return Err(error),
+                }
+            }
+            attach_filter(&mut ebpf, &hook, name)?;
         }
+        // It was the first.
+        let ingress = (!links.is_empty()).then(|| links.remove(0));
         Ok(Self {
+            ingress,
+            _links: links,
             ebpf,
             fixed: (params.clat_ifindex, params.uplink_ifindex, ethernet, params.mode),
             attachment,
@@ -190,6 +218,16 @@ impl FastPath {
         configure(&mut self.ebpf, params, &self.own_ipv4)?;
         self.own_ipv4.clone_from(&params.own_ipv4);
         Ok(())
+    }
+
+    /// Takes the attachment on the uplink's ingress out, so that it can outlive the rest; `None` without links.
+    pub fn take_ingress(&mut self) -> Option<TcxLink> {
+        self.ingress.take()
+    }
+
+    /// The attachment on the uplink's ingress, if it is a link.
+    pub fn ingress(&self) -> Option<&TcxLink> {
+        self.ingress.as_ref()
     }
 
     /// How the programs are attached: [`Attachment::Tcx`] or [`Attachment::Clsact`].
@@ -281,6 +319,8 @@ fn hooks(ethernet: bool, mode: Mode) -> Vec<Hook> {
 
 fn load(object: &[u8], pins: Option<&Path>) -> Result<Ebpf, FastPathError> {
     let mut loader = EbpfLoader::new();
+    // The kernel's own types, 20 MB that `new` has read: nothing in the object is relocated by them.
+    loader.btf(None);
     if let Some(directory) = pins {
         for name in PINNED {
             loader.map_pin_path(name, directory.join(name));
@@ -314,30 +354,29 @@ fn configure(ebpf: &mut Ebpf, params: &Params, old_own: &[Ipv4Addr]) -> Result<(
     config.set(0, layout::config(params), 0).map_err(FastPathError::map("CONFIG"))
 }
 
-fn attach_one(
-    ebpf: &mut Ebpf,
-    hook: Hook,
-    interface: &str,
-    wanted: Attachment,
-) -> Result<Attachment, FastPathError> {
-    let Hook { program: name, kind, .. } = hook;
-    let failed = |source| FastPathError::Attach {
-        program: name,
-        interface: interface.to_owned(),
-        source: Box::new(source),
-    };
+fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, FastPathError> {
     let program = ebpf.program_mut(name).ok_or(FastPathError::Object(name))?;
-    let program: &mut SchedClassifier = program.try_into().map_err(failed)?;
-    program.load().map_err(|source| FastPathError::Verify { program: name, reason: Box::new(source) })?;
-    if wanted != Attachment::Clsact {
-        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-        match program.attach_with_options(interface, kind, options) {
-            Ok(_) => return Ok(Attachment::Tcx),
-            // Kernels before 6.6 do not know the attach type.
-            Err(_) if wanted == Attachment::Auto => {}
-            Err(source) => return Err(failed(source)),
-        }
-    }
+    program.try_into().map_err(|_| FastPathError::Object(name))
+}
+
+fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), FastPathError> {
+    let failed = |source| FastPathError::Verify { program: name, reason: Box::new(source) };
+    program(ebpf, name)?.load().map_err(failed)
+}
+
+fn attach_link(
+    ebpf: &mut Ebpf,
+    hook: &Hook,
+    ifindex: u32,
+    interface: &str,
+) -> Result<TcxLink, FastPathError> {
+    let failed = |source| refused(hook, interface, source);
+    let program = program(ebpf, hook.program)?.fd().map_err(failed)?;
+    TcxLink::attach(program.as_fd(), ifindex, hook.kind)
+        .map_err(|io_error| failed(SyscallError { call: "bpf_link_create", io_error }.into()))
+}
+
+fn attach_filter(ebpf: &mut Ebpf, hook: &Hook, interface: &str) -> Result<(), FastPathError> {
     match qdisc_add_clsact(interface) {
         // Somebody else's, or ours from before.
         Err(error) if !error::is_os_error(&error, Errno::EEXIST) => {
@@ -346,8 +385,14 @@ fn attach_one(
         _ => {}
     }
     let options = NlOptions { priority: FILTER_PRIORITY, handle: FILTER_HANDLE, ..NlOptions::default() };
-    program.attach_with_options(interface, kind, TcAttachOptions::Netlink(options)).map_err(failed)?;
-    Ok(Attachment::Clsact)
+    program(ebpf, hook.program)?
+        .attach_with_options(interface, hook.kind, TcAttachOptions::Netlink(options))
+        .map_err(|source| refused(hook, interface, source))
+        .map(drop)
+}
+
+fn refused(hook: &Hook, interface: &str, source: ProgramError) -> FastPathError {
+    FastPathError::Attach { program: hook.program, interface: interface.to_owned(), source: Box::new(source) }
 }
 
 /// Filters that an earlier process left behind (never on kernels with TCX).
