@@ -7,6 +7,9 @@ r"""What the lab looks like.
     one    one routed /128 ───[one]── r1 ───────── r2 ───────── r3 ───────── srv
            2001:db8:2::128            │   mid6      │   mid4               203.0.113.80, .81 web, echo
                                       │             │                      203.0.113.53, 8.8.8.8 DNS
+    bare  2001:db8:3::/64 ──[TUN]── r1   only where asked for: an uplink without link-layer headers
+           ::2, the rest routed
+
     lan ──[nas0] 10.77.0.0/30 ── nas  │             │                      2001:db8:ffff::80, ::53
          .2                   .1      radvd/ra.py   TAYGA (NAT64)
          also RFC 1918              unbound DNS64   + masquerade
@@ -31,14 +34,16 @@ from pathlib import Path
 
 from . import daemons, packets
 from .addresses import (  # noqa: F401  (tests use them from here)
-    DNS64, DUAL_ADDRESS, NAS, ONE_ADDRESS, SERVER, SERVER6, SERVER6_DNS, SERVER_ALT, SERVER_DNS, NATIVE_HOP,
+    BARE_ADDRESS, DNS64, DUAL_ADDRESS, NAS, ONE_ADDRESS, SERVER, SERVER6, SERVER6_DNS, SERVER_ALT, SERVER_DNS, NATIVE_HOP,
     HOPS_BEHIND_NAT64)
 from .netns import LabError, Node, Store, reap, remove_stale, run, wait_for
 
+BARE_MTU = 1420                                            # WireGuard's
 ROUTERS = ("r1", "r2", "r3")
-HOSTS = ("slaac", "one", "lan", "dual")
+HOSTS = ("slaac", "one", "lan", "dual")                    # and `bare`, which only its own tests need
 
-PROBES = Path(__file__).resolve().parent / "probes.py"
+HERE = Path(__file__).resolve().parent
+PROBES = HERE / "probes.py"
 
 DEFAULTS = {
     "pref64": "2001:db8:64::/96",  # the NAT64's prefix, any RFC 6052 length
@@ -223,6 +228,9 @@ class Lab:
         r1.ip("addr", "add", "198.51.100.1/24", "dev", "seg")
         for name in self.hosts:
             host = self.nodes[name]
+            if name == "bare":
+                self._bare()
+                continue
             host.sysctl(net__ipv6__conf__default__accept_ra=1, net__ipv6__conf__default__autoconf=1,
                         net__ipv6__conf__all__forwarding=0)
             port = "one" if name == "one" else f"p-{name}"
@@ -242,6 +250,17 @@ class Lab:
             self.lan.sysctl(net__ipv6__conf__nas0__disable_ipv6=1)
         if "dual" in self.hosts:
             self.give_native_ipv4("dual")
+
+    def _bare(self):
+        """An uplink of bare IP packets, like WireGuard's or a modem's; r1 routes a /64 into it."""
+        r1, host = self.r1, self.bare
+        host.spawn(sys.executable, HERE / "pump.py", "wwan0", r1.netns, "bare", log="pump.log")
+        wait_for(lambda: "ready" in self.log_tail("pump.log"), "the wire of host bare", 20)
+        for node, dev in ((host, "wwan0"), (r1, "bare")):
+            node.ip("link", "set", dev, "mtu", BARE_MTU, "txqueuelen", "2000", "up")
+        host.ip("addr", "add", f"{BARE_ADDRESS}/64", "dev", "wwan0", "nodad")
+        host.ip("-6", "route", "add", "default", "dev", "wwan0")
+        r1.ip("-6", "route", "add", "2001:db8:3::/64", "dev", "bare")
 
     # -- changes at run time ----------------------------------------------------------------
 
@@ -309,6 +328,9 @@ class Lab:
 
     def inject(self, name, *sent):
         """Put IPv6 packets on a host's wire as if its router r1 had sent them."""
+        if name == "bare":
+            self.probe(self.r1, "inject", "bare", *(packet.hex() for packet in sent))
+            return
         port = "one" if name == "one" else "seg"
         macs = self.mac(self.nodes[name]), self.mac(self.r1, port)
         self.probe(self.r1, "inject", port, *(packets.ethernet(*macs, packet).hex() for packet in sent))
@@ -317,7 +339,8 @@ class Lab:
 
     def global_address(self, name):
         """A host's global IPv6 address, or None while there is none that can be used."""
-        for link in self.nodes[name].ip_json("-6", "addr", "show", "dev", "eth0", "scope", "global"):
+        device = "wwan0" if name == "bare" else "eth0"
+        for link in self.nodes[name].ip_json("-6", "addr", "show", "dev", device, "scope", "global"):
             for info in link.get("addr_info", []):
                 if info.get("local") and not info.get("tentative") and not info.get("dadfailed"):
                     return info["local"]
