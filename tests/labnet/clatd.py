@@ -32,12 +32,14 @@ class Clatd:
     config    text of its configuration file (default: empty, so that the machine's does not count)
     hide      a directory that it finds empty (e.g. /dev/net)
     datapath  auto, bpf, tun; default from V4SHIM_DATAPATH, else tun; None: not set
+    wrap      a command that runs it
     V4SHIM_TEST_SETS in the environment adds more `section.key=value`, to try the suite with other settings.
     """
 
     serial = 0
 
-    def __init__(self, node, *sets, config="", hide=None, datapath="", extra=(), env=None):
+    def __init__(self, node, *sets, config="", hide=None, datapath="", extra=(), env=None,
+                 wrap=()):
         self.node, self.lab = node, node.lab
         self.run_dir = node.lab.dir / f"run-{node.name}"
         self.run_dir.mkdir(exist_ok=True)
@@ -48,7 +50,7 @@ class Clatd:
             datapath = os.environ.get("V4SHIM_DATAPATH", "tun")
         if datapath and not any(s.startswith("clat.datapath=") for s in sets) and "datapath" not in config:
             self.sets.append(f"clat.datapath={datapath}")
-        self.hide, self.extra = hide, list(extra)
+        self.hide, self.extra, self.wrap = hide, list(extra), list(wrap)
         self.env = {"V4SHIM_RUN_DIR": str(self.run_dir), **(env or {})}
         Clatd.serial += 1
         self.log = f"clatd-{node.name}-{Clatd.serial}.log"
@@ -57,7 +59,7 @@ class Clatd:
 
     def argv(self, *more):
         """The command line."""
-        argv = [program("clatd"), "--config", self.config]
+        argv = [*self.wrap, program("clatd"), "--config", self.config]
         for item in self.sets:
             argv += ["--set", item]
         return [*argv, *self.extra, *more]

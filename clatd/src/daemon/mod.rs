@@ -71,6 +71,8 @@ pub struct Daemon {
     datapath: Option<Datapath>,
     /// What an earlier daemon left on the uplink, until ours is there.
     predecessor: Option<TcxLink>,
+    /// It may have left filters, too.
+    leftovers: bool,
     /// What the host was last brought to.
     reached: Option<(Desired, OwnIpv4)>,
     guard: Option<Guard>,
@@ -167,7 +169,7 @@ impl Daemon {
         preflight::privileges()?;
         let lock = RunDir::lock(&run_dir)?;
         let mut tools = tools(&run_dir)?;
-        for error in tools.undo_journal() {
+        for error in tools.undo_settings() {
             tracing::warn!("while undoing what an earlier clatd left: {error:#}");
         }
         // Before the first look, so that nothing is missed in between.
@@ -202,6 +204,7 @@ impl Daemon {
             reconciler: Reconciler::default(),
             datapath: None,
             predecessor,
+            leftovers: true,
             reached: None,
             guard: None,
             prefixes,
@@ -279,7 +282,7 @@ impl Daemon {
             self.machine.next_deadline(),
             self.prefixes.deadline(),
             self.guard.as_ref().and_then(Guard::deadline),
-            self.predecessor.as_ref().map(|_| self.started + LONGEST_PREDECESSOR),
+            (self.predecessor.is_some() || self.leftovers).then(|| self.started + LONGEST_PREDECESSOR),
             self.notifier.deadline(),
         ];
         let now = Instant::now();
@@ -452,6 +455,7 @@ impl Daemon {
         match self.try_reach(&desired, own_ipv4, now) {
             Ok(()) => {
                 self.reached = Some((desired, own_ipv4));
+                self.undo_clsact();
                 self.machine.handle(Event::Applied, now);
             }
             Err(error) => {
@@ -480,16 +484,19 @@ impl Daemon {
             lowest_ipv6_mtu: u16::try_from(self.config.clat.lowest_ipv6_mtu).unwrap_or(u16::MAX),
             copy_traffic_class: self.config.clat.copy_traffic_class,
         };
+        let tools = &mut self.tools;
+        let mut clsact = |ifindex| tools.ensure_clsact(ifindex);
         let (ifindex, kind) = match &mut self.datapath {
             Some(datapath) => {
-                datapath.update(desired, own_ipv4)?;
+                datapath.update(desired, own_ipv4, &mut clsact)?;
                 (datapath.ifindex(), datapath.kind())
             }
             None => {
                 let failed = Arc::clone(&self.failed);
                 let counters = Arc::clone(&self.counters);
                 let wanted = self.config.clat.datapath;
-                let started = Datapath::start(wanted, desired, settings, own_ipv4, counters, failed)?;
+                let started =
+                    Datapath::start(wanted, desired, settings, own_ipv4, counters, failed, &mut clsact)?;
                 tracing::info!(
                     "datapath {} ({}): {}",
                     started.kind().as_str(),
@@ -513,7 +520,7 @@ impl Daemon {
 
     /// Undoes everything that is in force, and removes the device.
     fn take_down(&mut self) -> Vec<anyhow::Error> {
-        let errors = self.reconciler.leave(&mut self.tools);
+        let mut errors = self.reconciler.leave(&mut self.tools);
         for error in &errors {
             tracing::warn!("while undoing: {error:#}");
         }
@@ -521,6 +528,7 @@ impl Daemon {
             self.notifier.remove_stored(INGRESS);
         }
         self.datapath = None;
+        errors.extend(self.undo_clsact());
         self.reached = None;
         self.machine.handle(Event::Device(None), Instant::now());
         errors
@@ -529,7 +537,11 @@ impl Daemon {
     /// Ends what an earlier daemon left on the uplink, as soon as ours is there or does not come.
     fn mind_predecessor(&mut self, now: Instant) {
         let too_long = now >= self.started + LONGEST_PREDECESSOR;
-        if self.predecessor.is_some() && (self.datapath.is_some() || too_long) {
+        let in_vain = too_long || matches!(self.decision.state, State::StandingBy(_));
+        if self.leftovers && in_vain {
+            self.undo_clsact();
+        }
+        if self.predecessor.is_some() && (self.datapath.is_some() || in_vain) {
             self.predecessor = None;
             // Else it is ours that the manager has.
             if self.datapath.is_none() {
@@ -544,6 +556,17 @@ impl Daemon {
             self.notifier.remove_stored(INGRESS);
             self.notifier.store(INGRESS, ingress.as_fd());
         }
+    }
+
+    /// Removes what is left in clsact qdiscs, but for the datapath's own.
+    fn undo_clsact(&mut self) -> Vec<anyhow::Error> {
+        self.leftovers = false;
+        let keep = self.datapath.as_ref().map(Datapath::clsact_interfaces).unwrap_or_default();
+        let errors = self.tools.undo_clsact(&keep);
+        for error in &errors {
+            tracing::warn!("while undoing: {error:#}");
+        }
+        errors
     }
 
     fn datapath_failed(&mut self) {

@@ -15,7 +15,7 @@ use xlat::{LinkMtu, OwnIpv4, Translator};
 use crate::counters::Counters;
 use crate::host::change::clat_ipv6;
 use crate::machine::{Desired, Identity};
-use bpf::{Attachment, FastCounters, FastPath, FastPathError, LinkKind, Mode, Params, TcxLink};
+use bpf::{Attachment, EnsureClsact, FastCounters, FastPath, FastPathError, LinkKind, Mode, Params, TcxLink};
 use tun::{Device, Offloads, Pump, Rules};
 
 /// Who carries packets between device and uplink.
@@ -65,7 +65,7 @@ pub struct Datapath {
 
 impl Datapath {
     /// Creates the device and starts to translate. `failed` is written to if
-    /// that ends by itself.
+    /// that ends by itself; `clsact` is for [`FastPath::attach`].
     pub fn start(
         wanted: Wanted,
         desired: &Desired,
@@ -73,15 +73,17 @@ impl Datapath {
         own_ipv4: OwnIpv4,
         counters: Arc<Counters>,
         failed: Arc<EventFd>,
+        clsact: &mut EnsureClsact<'_>,
     ) -> anyhow::Result<Self> {
         let device = Device::create(&desired.device, Offloads::TcpAndUdp)?;
         let (fast, reason) = match wanted {
             Wanted::Tun => (None, "configured".to_owned()),
             Wanted::Bpf => {
-                let fast = attach(&device, desired, settings, own_ipv4).context("clat.datapath = \"bpf\"")?;
+                let fast = attach(&device, desired, settings, own_ipv4, clsact)
+                    .context("clat.datapath = \"bpf\"")?;
                 (Some(fast), "configured".to_owned())
             }
-            Wanted::Auto => match attach(&device, desired, settings, own_ipv4) {
+            Wanted::Auto => match attach(&device, desired, settings, own_ipv4, clsact) {
                 Ok(fast) => (Some(fast), "automatic choice".to_owned()),
                 Err(error) => (None, format!("no fast path: {error:#}")),
             },
@@ -93,7 +95,12 @@ impl Datapath {
     }
 
     /// Translates by other addresses from the next packet on.
-    pub fn update(&mut self, desired: &Desired, own_ipv4: OwnIpv4) -> anyhow::Result<()> {
+    pub fn update(
+        &mut self,
+        desired: &Desired,
+        own_ipv4: OwnIpv4,
+        clsact: &mut EnsureClsact<'_>,
+    ) -> anyhow::Result<()> {
         self.pump.set_rules(rules(self.kind(), desired, self.settings, own_ipv4)?);
         if let Some(fast) = &mut self.fast {
             let params = params(&self.device, desired, self.settings, own_ipv4)?;
@@ -101,7 +108,7 @@ impl Datapath {
                 Err(FastPathError::NeedsAttach) => {
                     // The old programs go first: two translators would take each other's packets.
                     self.fast = None;
-                    self.fast = Some(FastPath::attach(&params)?);
+                    self.fast = Some(FastPath::attach(&params, clsact)?);
                 }
                 other => other?,
             }
@@ -140,6 +147,11 @@ impl Datapath {
         }
     }
 
+    /// The interfaces (by index) with filters of ours in a clsact qdisc.
+    pub fn clsact_interfaces(&self) -> Vec<u32> {
+        self.fast.as_ref().map(FastPath::clsact_interfaces).unwrap_or_default()
+    }
+
     /// What the kernel counted, with the fast path.
     pub fn fast_counters(&self) -> Option<FastCounters> {
         self.fast.as_ref()?.counters().ok()
@@ -171,8 +183,9 @@ fn attach(
     desired: &Desired,
     settings: PacketSettings,
     own_ipv4: OwnIpv4,
+    clsact: &mut EnsureClsact<'_>,
 ) -> anyhow::Result<FastPath> {
-    Ok(FastPath::attach(&params(device, desired, settings, own_ipv4)?)?)
+    Ok(FastPath::attach(&params(device, desired, settings, own_ipv4)?, clsact)?)
 }
 
 fn params(

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::libc;
 
+use super::clsact;
 use super::journal::Journal;
 use super::nft::{Netfilter, rules::Ruleset};
 use super::snapshot::Snapshot;
@@ -77,9 +78,27 @@ impl Tools {
 
     /// Undoes what an earlier process left behind. Gives back what failed.
     pub fn undo_journal(&mut self) -> Vec<anyhow::Error> {
+        let mut errors = self.undo_settings();
+        errors.extend(self.undo_clsact(&[]));
+        errors
+    }
+
+    /// The same, without the filters of the fast path: until new ones are in their place they keep the host from
+    /// answering the NAT64's packets with a reset.
+    pub fn undo_settings(&mut self) -> Vec<anyhow::Error> {
         let mut errors = Netfilter::undo(&mut self.journal);
         errors.extend(self.sysctl.undo(&mut self.journal));
         errors
+    }
+
+    /// Sees to it that a link has a clsact qdisc.
+    pub fn ensure_clsact(&mut self, ifindex: u32) -> anyhow::Result<()> {
+        clsact::ensure(&mut self.netlink, &mut self.journal, ifindex)
+    }
+
+    /// Removes the filters of the fast path, and the qdiscs made for them, from all links but those in `keep`.
+    pub fn undo_clsact(&mut self, keep: &[u32]) -> Vec<anyhow::Error> {
+        clsact::undo(&mut self.netlink, &mut self.journal, keep)
     }
 }
 
@@ -199,7 +218,8 @@ pub fn clat_ipv6(desired: &Desired, kernel_forwards: bool) -> Ipv6Addr {
     }
 }
 
-fn unless_gone(result: Result<(), NetlinkError>) -> anyhow::Result<()> {
+/// What is gone already is no error.
+pub(super) fn unless_gone(result: Result<(), NetlinkError>) -> anyhow::Result<()> {
     match result {
         Err(error)
             if matches!(

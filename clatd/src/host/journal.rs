@@ -1,10 +1,11 @@
 //! What a crash would leave behind, written down before it is done.
 //!
 //! The device, its addresses and its routes vanish with the process. Kernel
-//! settings do not, nor do netfilter tables on kernels before 5.12. Each of
-//! those is noted here first, so that the next start, or `clatd --cleanup`,
-//! can undo it whatever happened in between. The file is in the run directory
-//! and so, like what it describes, gone after a reboot.
+//! settings do not, nor do netfilter tables on kernels before 5.12, nor filters
+//! of the fast path on kernels before 6.6. Each of those is noted here first,
+//! so that the next start, or `clatd --cleanup`, can undo it whatever happened
+//! in between. The file is in the run directory and so, like what it
+//! describes, gone after a reboot.
 
 use std::fs;
 use std::io::{self, Write};
@@ -32,6 +33,13 @@ pub enum Entry {
     Table {
         /// Its name.
         name: String,
+    },
+    /// Filters of ours in a clsact qdisc (kernels before 6.6).
+    Clsact {
+        /// The link's interface index.
+        ifindex: u32,
+        /// The qdisc was not there before us.
+        created: bool,
     },
 }
 
@@ -66,6 +74,12 @@ impl Journal {
     pub fn note(&mut self, entries: impl IntoIterator<Item = Entry>) -> io::Result<()> {
         self.entries.extend(entries);
         self.save()
+    }
+
+    /// Notes a change in the place of others, in one step.
+    pub fn replace(&mut self, old: impl Fn(&Entry) -> bool, new: Entry) -> io::Result<()> {
+        self.entries.retain(|entry| !old(entry));
+        self.note([new])
     }
 
     /// Forgets changes that were undone.

@@ -3,6 +3,7 @@
 //! ([`reconcile`]) and what must be undone after a crash ([`journal`]).
 
 pub mod change;
+pub mod clsact;
 pub mod journal;
 pub mod nft;
 pub mod reconcile;

@@ -136,7 +136,7 @@ impl Sysctl {
             .iter()
             .filter_map(|entry| match entry {
                 Entry::Sysctl { key, before, after } => Some((key.clone(), before.clone(), after.clone())),
-                Entry::Table { .. } => None,
+                _ => None,
             })
             .collect();
         // Clearing the global switch clears every interface's own; those follow.

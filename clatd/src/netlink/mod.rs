@@ -9,6 +9,7 @@
 mod change;
 mod monitor;
 mod read;
+mod tc;
 
 use std::io;
 
@@ -21,6 +22,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 pub use change::Route;
 pub use monitor::Monitor;
 pub use read::ipv4_addresses_except;
+pub use tc::{CLSACT, Filter, Filters};
 
 /// How often a dump that the kernel marks as interrupted is repeated.
 const DUMP_ATTEMPTS: usize = 5;
@@ -98,7 +100,7 @@ impl Handle {
         what: impl Fn() -> String,
         message: RouteNetlinkMessage,
     ) -> Result<Option<RouteNetlinkMessage>, NetlinkError> {
-        Ok(self.exchange(&what, message, NLM_F_ACK)?.0.pop())
+        Ok(self.exchange(&what, message, NLM_F_ACK)?.messages.pop())
     }
 
     /// Asks for all objects of a kind; a dump that was interrupted by a change
@@ -108,24 +110,32 @@ impl Handle {
         what: &str,
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
-        let mut answer = Vec::new();
+        Ok(self.dump_counting(what, message)?.0)
+    }
+
+    /// The same, with the number of objects that the library could not read.
+    pub(crate) fn dump_counting(
+        &mut self,
+        what: &str,
+        message: RouteNetlinkMessage,
+    ) -> Result<(Vec<RouteNetlinkMessage>, usize), NetlinkError> {
+        let mut answers = Answers::default();
         for _ in 0..DUMP_ATTEMPTS {
-            let (messages, interrupted) = self.exchange(&|| what.to_owned(), message.clone(), NLM_F_DUMP)?;
-            answer = messages;
-            if !interrupted {
+            answers = self.exchange(&|| what.to_owned(), message.clone(), NLM_F_DUMP)?;
+            if !answers.interrupted {
                 break;
             }
         }
-        Ok(answer)
+        Ok((answers.messages, answers.unread))
     }
 
-    /// One request and all its answers; the flag says that a dump was interrupted.
+    /// One request and all its answers.
     fn exchange(
         &mut self,
         what: &dyn Fn() -> String,
         message: RouteNetlinkMessage,
         flags: u16,
-    ) -> Result<(Vec<RouteNetlinkMessage>, bool), NetlinkError> {
+    ) -> Result<Answers, NetlinkError> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
@@ -136,8 +146,7 @@ impl Handle {
         request.serialize(&mut bytes);
         self.socket.send(&bytes, 0).map_err(syscall("send"))?;
 
-        let mut answers = Vec::new();
-        let mut interrupted = false;
+        let mut answers = Answers::default();
         loop {
             let (datagram, _) = self.socket.recv_from_full().map_err(syscall("receive"))?;
             let mut rest = datagram.as_slice();
@@ -152,30 +161,41 @@ impl Handle {
                 if u32::from_ne_bytes([one[8], one[9], one[10], one[11]]) != self.sequence {
                     continue;
                 }
-                interrupted |= u16::from_ne_bytes([one[6], one[7]]) & NLM_F_DUMP_INTR != 0;
+                answers.interrupted |= u16::from_ne_bytes([one[6], one[7]]) & NLM_F_DUMP_INTR != 0;
                 let message = match NetlinkMessage::<RouteNetlinkMessage>::deserialize(one) {
                     Ok(message) => message,
                     // One object of a kind that the library does not know must not hide the others.
                     Err(error) if flags & NLM_F_DUMP == NLM_F_DUMP => {
+                        answers.unread += 1;
                         tracing::debug!("netlink: skipped an object while asked to {}: {error}", what());
                         continue;
                     }
                     Err(error) => return Err(malformed(what, error.to_string())),
                 };
                 match message.payload {
-                    NetlinkPayload::Done(_) => return Ok((answers, interrupted)),
+                    NetlinkPayload::Done(_) => return Ok(answers),
                     NetlinkPayload::Error(error) => {
                         return match error.code {
-                            None => Ok((answers, interrupted)),
+                            None => Ok(answers),
                             Some(_) => Err(NetlinkError::Kernel { what: what(), source: error.to_io() }),
                         };
                     }
-                    NetlinkPayload::InnerMessage(inner) => answers.push(inner),
+                    NetlinkPayload::InnerMessage(inner) => answers.messages.push(inner),
                     _ => {}
                 }
             }
         }
     }
+}
+
+/// What the kernel says to one request.
+#[derive(Default)]
+struct Answers {
+    messages: Vec<RouteNetlinkMessage>,
+    /// A dump was interrupted by a change.
+    interrupted: bool,
+    /// Objects of a dump that the library does not know.
+    unread: usize,
 }
 
 fn syscall(call: &'static str) -> impl Fn(io::Error) -> NetlinkError {

@@ -2,8 +2,9 @@
 
 use aya::maps::MapError;
 use aya::programs::ProgramError;
-use aya::programs::tc::TcError;
 use nix::errno::Errno;
+
+use crate::netlink::NetlinkError;
 
 /// Why the fast path cannot be had. Every message names the call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -41,12 +42,12 @@ pub enum FastPathError {
         source: Box<ProgramError>,
     },
     /// No clsact qdisc.
-    #[error("cannot add a clsact qdisc to {interface}: {}", chain(.source))]
+    #[error("cannot have a clsact qdisc on {interface}: {source:#}")]
     Qdisc {
         /// The interface.
         interface: String,
         /// The reason.
-        source: TcError,
+        source: anyhow::Error,
     },
     /// A map cannot be read or written.
     #[error("cannot access the eBPF map {map}: {}", chain(.source))]
@@ -71,7 +72,10 @@ impl FastPathError {
             Self::Load(error) => is_os_error(&**error, Errno::EPERM),
             Self::Verify { reason, .. } => is_os_error(&**reason, Errno::EPERM),
             Self::Attach { source, .. } => is_os_error(&**source, Errno::EPERM),
-            Self::Qdisc { source, .. } => is_os_error(source, Errno::EPERM),
+            Self::Qdisc { source, .. } => {
+                let error = source.downcast_ref::<NetlinkError>().and_then(NetlinkError::errno);
+                error == Some(Errno::EPERM as i32)
+            }
             _ => false,
         }
     }

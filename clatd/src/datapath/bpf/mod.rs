@@ -6,7 +6,9 @@
 //! ```
 //!
 //! With TCX (Linux 6.6) the attachments are links that the kernel undoes when this process dies, however it dies; the
-//! one of `link` may be handed on to a next process. Before that they are filters on a `clsact` qdisc, which stay after a `kill -9`; [`FastPath::attach`] removes such leftovers.
+//! one of `link` may be handed on to a next process. Before that they are filters in a `clsact` qdisc, which stay after a
+//! `kill -9`; [`FastPath::attach`] puts the new programs in their place. The qdiscs, and filters that nobody takes over,
+//! are the caller's to undo.
 //! Needs CAP_NET_ADMIN and CAP_BPF.
 
 mod counters;
@@ -20,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
-use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle, qdisc_add_clsact, qdisc_detach_program};
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_detach_program};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::sys::SyscallError;
 use aya::{Ebpf, EbpfLoader};
@@ -42,8 +44,12 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cl
 pub static TEST_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/clat-test.bpf.o"));
 
 /// Priority and handle of our filters where there are no links: recognisable in `tc filter show`.
-const FILTER_PRIORITY: u16 = 0x6434;
-const FILTER_HANDLE: TcHandle = TcHandle::new(0, 0x6434);
+pub(crate) const FILTER_PRIORITY: u16 = 0x6434;
+pub(crate) const FILTER_NUMBER: u16 = 0x6434;
+const FILTER_HANDLE: TcHandle = TcHandle::new(0, FILTER_NUMBER);
+
+/// Sees to it that the interface with this index has a clsact qdisc.
+pub type EnsureClsact<'a> = dyn FnMut(u32) -> anyhow::Result<()> + 'a;
 
 /// What the uplink puts in front of an IP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,11 +159,12 @@ const MOST_FLOWS: usize = 1 << 18;
 const PINNED: [&str; 3] = ["FLOWS", "MAPPED", "NATIVE_MAPPED"];
 
 impl FastPath {
-    /// Loads and attaches the programs.
+    /// Loads and attaches the programs. `clsact` is called where the kernel has no TCX links, for each interface before
+    /// its first filter.
     ///
     /// # Errors
-    /// [`FastPathError`] names the call that failed; nothing stays attached then.
-    pub fn attach(params: &Params) -> Result<Self, FastPathError> {
+    /// [`FastPathError`] names the call that failed; no program stays attached then.
+    pub fn attach(params: &Params, clsact: &mut EnsureClsact<'_>) -> Result<Self, FastPathError> {
         let clat = interface_name(params.clat_ifindex)?;
         let uplink = interface_name(params.uplink_ifindex)?;
         let (pins, pin_failure) = match params.pin_directory.as_deref().map(prepare_pins) {
@@ -169,7 +176,6 @@ impl FastPath {
         configure(&mut ebpf, params, &[])?;
 
         let ethernet = matches!(params.link_kind, LinkKind::Ethernet { .. });
-        remove_leftovers(&clat, &uplink);
         let mut attachment = params.attachment;
         let mut links = Vec::new();
         // From the far end of the path to the near one: no packet is translated before its answer can be.
@@ -191,7 +197,11 @@ impl FastPath {
                     Err(error) => return Err(error),
                 }
             }
+            clsact(index).map_err(|source| FastPathError::Qdisc { interface: name.to_owned(), source })?;
             attach_filter(&mut ebpf, &hook, name)?;
+        }
+        if attachment == Attachment::Clsact && params.mode == Mode::Dedicated {
+            remove_leftovers(&uplink);
         }
         // It was the first.
         let ingress = (!links.is_empty()).then(|| links.remove(0));
@@ -233,6 +243,14 @@ impl FastPath {
     /// How the programs are attached: [`Attachment::Tcx`] or [`Attachment::Clsact`].
     pub fn attachment(&self) -> Attachment {
         self.attachment
+    }
+
+    /// The interfaces (by index) with filters of ours in a clsact qdisc.
+    pub fn clsact_interfaces(&self) -> Vec<u32> {
+        match self.attachment {
+            Attachment::Clsact => vec![self.fixed.0, self.fixed.1],
+            Attachment::Auto | Attachment::Tcx => Vec::new(),
+        }
     }
 
     /// Why flow records will not outlive this process although a directory for them was given.
@@ -377,33 +395,40 @@ fn attach_link(
 }
 
 fn attach_filter(ebpf: &mut Ebpf, hook: &Hook, interface: &str) -> Result<(), FastPathError> {
-    match qdisc_add_clsact(interface) {
-        // Somebody else's, or ours from before.
-        Err(error) if !error::is_os_error(&error, Errno::EEXIST) => {
-            return Err(FastPathError::Qdisc { interface: interface.to_owned(), source: error });
-        }
-        _ => {}
-    }
+    let program = program(ebpf, hook.program)?;
+    let failed = |source| refused(hook, interface, source);
     let options = NlOptions { priority: FILTER_PRIORITY, handle: FILTER_HANDLE, ..NlOptions::default() };
-    program(ebpf, hook.program)?
-        .attach_with_options(interface, hook.kind, TcAttachOptions::Netlink(options))
-        .map_err(|source| refused(hook, interface, source))
-        .map(drop)
+    match program.attach_with_options(interface, hook.kind, TcAttachOptions::Netlink(options)) {
+        // What a killed process left. One program takes the other's place, so that there is one at any moment.
+        Err(error) if error::is_os_error(&error, Errno::EEXIST) => {
+            let link =
+                SchedClassifierLink::attached(interface, hook.kind, FILTER_PRIORITY, FILTER_HANDLE, None)
+                    .map_err(|source| failed(source.into()))?;
+            program.attach_to_link(link).map_err(failed)?;
+        }
+        other => {
+            other.map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn refused(hook: &Hook, interface: &str, source: ProgramError) -> FastPathError {
     FastPathError::Attach { program: hook.program, interface: interface.to_owned(), source: Box::new(source) }
 }
 
-/// Filters that an earlier process left behind (never on kernels with TCX).
-fn remove_leftovers(clat: &str, uplink: &str) {
+/// The filter of an earlier process in a hook that only the other mode uses.
+fn remove_leftovers(uplink: &str) {
     for ethernet in [true, false] {
-        for hook in hooks(ethernet, Mode::Shared) {
-            let interface = if hook.on_uplink { uplink } else { clat };
-            // None there is the rule; what cannot be removed makes the attachment fail with the reason.
-            let _ = qdisc_detach_program(interface, hook.kind, hook.program);
+        for hook in hooks(ethernet, Mode::Shared).iter().filter(|hook| is_for_shared_only(hook)) {
+            // None there is the rule.
+            let _ = qdisc_detach_program(uplink, hook.kind, hook.program);
         }
     }
+}
+
+fn is_for_shared_only(hook: &Hook) -> bool {
+    hook.on_uplink && matches!(hook.kind, TcAttachType::Egress)
 }
 
 fn flow_map(ebpf: &Ebpf) -> Result<HashMap<&MapData, FlowKeyBytes, FlowBytes>, FastPathError> {

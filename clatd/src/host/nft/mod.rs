@@ -95,7 +95,7 @@ impl Netfilter {
             .iter()
             .filter_map(|entry| match entry {
                 Entry::Table { name } => Some(name.clone()),
-                Entry::Sysctl { .. } => None,
+                _ => None,
             })
             .collect();
         if tables.is_empty() {
