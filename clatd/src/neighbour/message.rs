@@ -12,6 +12,7 @@ const HOP_LIMIT: u8 = 255;
 const OPTION_SOURCE: u8 = 1;
 const OPTION_TARGET: u8 = 2;
 const FLAG_SOLICITED: u8 = 0x40;
+const FLAG_OVERRIDE: u8 = 0x20;
 
 /// The messages that concern an address of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,10 +65,11 @@ pub fn duplicate_detection(target: Ipv6Addr) -> Vec<u8> {
 pub fn advertisement(source: Ipv6Addr, destination: Ipv6Addr, target: Ipv6Addr, mac: [u8; 6]) -> Vec<u8> {
     let everybody = destination.is_unspecified();
     let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-    let flags = if everybody { 0 } else { FLAG_SOLICITED };
+    // The address has passed duplicate address detection: it is ours, and no proxy's. Without the override flag a
+    // neighbour that knew it elsewhere would go on sending there until that fails (RFC 4861 §7.2.5).
+    let flags = if everybody { FLAG_OVERRIDE } else { FLAG_OVERRIDE | FLAG_SOLICITED };
     let to = if everybody { all_nodes } else { destination };
     let [a, b, c, d, e, f] = mac;
-    // Without the override flag, as a proxy does (RFC 4861 §7.2.8): a real owner wins.
     packet(source, to, ADVERTISEMENT, flags, target, &[OPTION_TARGET, 1, a, b, c, d, e, f])
 }
 
@@ -134,6 +136,8 @@ mod tests {
         for to in [ip("fe80::2"), Ipv6Addr::UNSPECIFIED] {
             let told = advertisement(ip("fe80::1"), to, target, MAC);
             assert_eq!(parse(&told), Some(Message::Advertisement { target }));
+            // Override; solicited only if somebody asked (RFC 4861 §4.4).
+            assert_eq!(told[44], if to.is_unspecified() { 0x20 } else { 0x60 });
         }
     }
 
