@@ -39,7 +39,7 @@ fn run(cli: &Cli, predecessor: Option<TcxLink>) -> Result<(), Fatal> {
         let again = cli.clone();
         let daemon = Daemon::new(config, state::run_dir(), predecessor, Box::new(move || load(&again)))?;
         match daemon.run()? {
-            End::Stop => return Ok(()),
+            End::Stop | End::Restart => return Ok(()),
             End::Reload(changed, ingress) => (config, predecessor) = (*changed, ingress),
         }
     }

@@ -1,5 +1,6 @@
 """The fast path on kernels before 6.6, where its programs are filters in a clsact qdisc, which outlive the process."""
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -127,8 +128,8 @@ if "bpf" in DATAPATHS:
                     if how == "standing-by":
                         self.lab.take_native_ipv4("slaac")
 
-        def test_download_survives_kill(self):
-            """kill -9, half a second without a daemon: one program takes the other's place, and a download goes on"""
+        def test_download_goes_on(self):
+            """kill -9, a restart, a reload: one program takes the other's place, and a download goes on"""
             records = self.lab.dir / "old-records"
             records.mkdir()
             self.addCleanup(records.rmdir)
@@ -141,18 +142,24 @@ if "bpf" in DATAPATHS:
             size = lambda: file.stat().st_size if file.exists() else 0
             wait_for(lambda: size() > 1 << 20, "the download to begin")
             changes = self.node.spawn("tc", "monitor", log="tc.log")
-            for _ in range(2):
-                daemon.kill9()
-                old = self.programs()
-                time.sleep(0.5)
-                daemon = self.clatd(self.node, env=env).up()
-                self.assertEqual(self.programs(), old)
-                begin = size()
-                wait_for(lambda: size() > begin + (2 << 20) or curl.poll() is not None, "the download to go on")
-                self.assertIsNone(curl.poll(), self.lab.log_tail("curl.log", 5))
+            for how in ("kill", "restart", "reload"):
+                with self.subTest(how=how):
+                    if how == "reload":
+                        daemon.config.write_text("[clat]\nmtu = 1400\n")
+                        daemon.proc.send_signal(signal.SIGHUP)
+                        self.eventually(lambda: "mtu 1400" in self.node.ip("-o", "link"), "the new MTU")
+                    else:
+                        daemon.proc.send_signal(signal.SIGKILL if how == "kill" else signal.SIGUSR1)
+                        daemon.wait_exit()
+                        time.sleep(0.5)
+                        self.assertEqual(len(self.programs()), 1)
+                        daemon = self.clatd(self.node, env=env).start()
+                    daemon.wait_state("active")
+                    begin = size()
+                    wait_for(lambda begin=begin: size() > begin + (1 << 20) or curl.poll() is not None, "the download to go on")
+                    self.assertIsNone(curl.poll(), self.lab.log_tail("curl.log", 5))
             changes.terminate()
-            log = self.lab.log_tail("tc.log", 1000)
-            self.assertNotIn("deleted filter dev eth0", log)
+            self.assertNotIn("deleted filter dev eth0", self.lab.log_tail("tc.log", 1000))
             curl.terminate()
             self.assertEqual(daemon.stop(), 0)
             self.assertFalse(self.qdisc())

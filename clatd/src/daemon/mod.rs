@@ -56,6 +56,8 @@ pub type Reread = Box<dyn Fn() -> Result<Config, String>>;
 pub enum End {
     /// A signal asked for it.
     Stop,
+    /// A signal asked for it, and another process follows.
+    Restart,
     /// The configuration changed: start again with this one, and with what holds the place on the uplink meanwhile.
     Reload(Box<Config>, Option<TcxLink>),
 }
@@ -73,6 +75,8 @@ pub struct Daemon {
     predecessor: Option<TcxLink>,
     /// It may have left filters, too.
     leftovers: bool,
+    /// Filters of ours are left to the next daemon.
+    handing_over: bool,
     /// What the host was last brought to.
     reached: Option<(Desired, OwnIpv4)>,
     guard: Option<Guard>,
@@ -178,7 +182,7 @@ impl Daemon {
         preflight::host(&config, &host)?;
         let setup = || -> anyhow::Result<(StatusSocket, SignalFd, EventFd, Prefixes)> {
             let mut mask = SigSet::empty();
-            for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+            for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
                 mask.add(signal);
             }
             mask.thread_block().context("cannot block signals")?;
@@ -205,6 +209,7 @@ impl Daemon {
             datapath: None,
             predecessor,
             leftovers: true,
+            handing_over: false,
             reached: None,
             guard: None,
             prefixes,
@@ -231,6 +236,7 @@ impl Daemon {
             Ok(End::Reload(..)) => self.notifier.reloading(),
             _ => self.notifier.stopping(),
         }
+        self.handing_over = matches!(outcome, Ok(End::Reload(..) | End::Restart));
         // Whether it will be needed is the manager's to know; without one, all goes.
         let ingress = self.datapath.as_mut().and_then(Datapath::take_ingress).or(self.predecessor.take());
         let errors = self.leave();
@@ -328,6 +334,10 @@ impl Daemon {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             match Signal::try_from(signal.ssi_signo as i32) {
                 Ok(Signal::SIGHUP) => self.reload(),
+                Ok(Signal::SIGUSR1) => {
+                    tracing::info!("SIGUSR1: stopping, to be started again");
+                    self.end = Some(End::Restart);
+                }
                 Ok(name) => {
                     tracing::info!("{name}: stopping");
                     self.end = Some(End::Stop);
@@ -342,7 +352,7 @@ impl Daemon {
         match (self.reread)() {
             Ok(config) if config != self.config => {
                 tracing::info!("SIGHUP: the configuration changed, starting again with it");
-                if !matches!(self.end, Some(End::Stop)) {
+                if !matches!(self.end, Some(End::Stop | End::Restart)) {
                     self.end = Some(End::Reload(Box::new(config), None));
                 }
                 return;
@@ -527,6 +537,9 @@ impl Daemon {
         if self.datapath.as_ref().is_some_and(|datapath| datapath.ingress().is_some()) {
             self.notifier.remove_stored(INGRESS);
         }
+        if let Some(datapath) = self.datapath.as_mut().filter(|_| self.handing_over) {
+            datapath.leave_filters();
+        }
         self.datapath = None;
         errors.extend(self.undo_clsact());
         self.reached = None;
@@ -560,6 +573,9 @@ impl Daemon {
 
     /// Removes what is left in clsact qdiscs, but for the datapath's own.
     fn undo_clsact(&mut self) -> Vec<anyhow::Error> {
+        if self.handing_over {
+            return Vec::new();
+        }
         self.leftovers = false;
         let keep = self.datapath.as_ref().map(Datapath::clsact_interfaces).unwrap_or_default();
         let errors = self.tools.undo_clsact(&keep);
@@ -657,10 +673,10 @@ impl Daemon {
         self.decision = decision;
     }
 
-    /// The end: the host as it was.
+    /// The end: the host as it was, but for filters that the next daemon finds in the journal.
     fn leave(&mut self) -> Vec<anyhow::Error> {
         let mut errors = self.take_down();
-        errors.extend(self.tools.undo_journal());
+        errors.extend(self.tools.undo_settings());
         self.guard = None;
         let _ = fs::rename(self.run_dir.join(state::PREFIX_FILE), self.run_dir.join(EARLIER_PREFIXES));
         remove_leftovers(&self.run_dir);

@@ -152,6 +152,13 @@ impl Datapath {
         self.fast.as_ref().map(FastPath::clsact_interfaces).unwrap_or_default()
     }
 
+    /// Leaves the filters on the uplink where they are when this ends: see [`FastPath::leave_filters`].
+    pub fn leave_filters(&mut self) {
+        if let Some(fast) = &mut self.fast {
+            fast.leave_filters();
+        }
+    }
+
     /// What the kernel counted, with the fast path.
     pub fn fast_counters(&self) -> Option<FastCounters> {
         self.fast.as_ref()?.counters().ok()

@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
-use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_detach_program};
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle, qdisc_detach_program,
+};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::sys::SyscallError;
 use aya::{Ebpf, EbpfLoader};
@@ -143,6 +145,8 @@ pub struct FastPath {
     ingress: Option<TcxLink>,
     /// The others.
     _links: Vec<TcxLink>,
+    /// The filters on the uplink, where there are no links.
+    filters: Vec<(&'static str, SchedClassifierLinkId)>,
     ebpf: Ebpf,
     /// What `update` must not change.
     fixed: (u32, u32, bool, Mode),
@@ -178,6 +182,7 @@ impl FastPath {
         let ethernet = matches!(params.link_kind, LinkKind::Ethernet { .. });
         let mut attachment = params.attachment;
         let mut links = Vec::new();
+        let mut filters = Vec::new();
         // From the far end of the path to the near one: no packet is translated before its answer can be.
         for hook in hooks(ethernet, params.mode) {
             let (index, name) = match hook.on_uplink {
@@ -198,7 +203,10 @@ impl FastPath {
                 }
             }
             clsact(index).map_err(|source| FastPathError::Qdisc { interface: name.to_owned(), source })?;
-            attach_filter(&mut ebpf, &hook, name)?;
+            let filter = attach_filter(&mut ebpf, &hook, name)?;
+            if hook.on_uplink {
+                filters.push((hook.program, filter));
+            }
         }
         if attachment == Attachment::Clsact && params.mode == Mode::Dedicated {
             remove_leftovers(&uplink);
@@ -208,6 +216,7 @@ impl FastPath {
         Ok(Self {
             ingress,
             _links: links,
+            filters,
             ebpf,
             fixed: (params.clat_ifindex, params.uplink_ifindex, ethernet, params.mode),
             attachment,
@@ -243,6 +252,17 @@ impl FastPath {
     /// How the programs are attached: [`Attachment::Tcx`] or [`Attachment::Clsact`].
     pub fn attachment(&self) -> Attachment {
         self.attachment
+    }
+
+    /// Leaves the filters on the uplink where they are when this ends. Until the next programs take their place they
+    /// drop what belongs to a flow record, since the device is gone, and the peers send it again.
+    pub fn leave_filters(&mut self) {
+        for (name, id) in std::mem::take(&mut self.filters) {
+            if let Ok(link) = program(&mut self.ebpf, name).map(|program| program.take_link(id)) {
+                // Dropped, it would be detached.
+                std::mem::forget(link);
+            }
+        }
     }
 
     /// The interfaces (by index) with filters of ours in a clsact qdisc.
@@ -394,7 +414,11 @@ fn attach_link(
         .map_err(|io_error| failed(SyscallError { call: "bpf_link_create", io_error }.into()))
 }
 
-fn attach_filter(ebpf: &mut Ebpf, hook: &Hook, interface: &str) -> Result<(), FastPathError> {
+fn attach_filter(
+    ebpf: &mut Ebpf,
+    hook: &Hook,
+    interface: &str,
+) -> Result<SchedClassifierLinkId, FastPathError> {
     let program = program(ebpf, hook.program)?;
     let failed = |source| refused(hook, interface, source);
     let options = NlOptions { priority: FILTER_PRIORITY, handle: FILTER_HANDLE, ..NlOptions::default() };
@@ -404,13 +428,10 @@ fn attach_filter(ebpf: &mut Ebpf, hook: &Hook, interface: &str) -> Result<(), Fa
             let link =
                 SchedClassifierLink::attached(interface, hook.kind, FILTER_PRIORITY, FILTER_HANDLE, None)
                     .map_err(|source| failed(source.into()))?;
-            program.attach_to_link(link).map_err(failed)?;
+            program.attach_to_link(link).map_err(failed)
         }
-        other => {
-            other.map_err(failed)?;
-        }
+        other => other.map_err(failed),
     }
-    Ok(())
 }
 
 fn refused(hook: &Hook, interface: &str, source: ProgramError) -> FastPathError {
