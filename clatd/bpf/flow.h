@@ -104,10 +104,17 @@ static __always_inline u32 timeout_of(u8 protocol, u8 state)
 	return protocol == PROTO_UDP ? UDP_TIMEOUT : protocol == PROTO_ICMPV6 ? ICMP_TIMEOUT : OTHER_TIMEOUT;
 }
 
+/* Whether `seen` is more than `limit` before `now`. Not if it is after it: another CPU may write a later time than the
+ * one that was read here a moment ago, and a record in use must not look expired then. */
+static __always_inline bool is_older(u64 now, u64 seen, u64 limit)
+{
+	return (s64)(now - seen) > (s64)limit;
+}
+
 static __always_inline struct flow *find_flow(const struct flow_key *key, u64 now)
 {
 	struct flow *flow = bpf_map_lookup_elem(&FLOWS, key);
-	if (!flow || now - flow->seen_ns > flow->timeout * SECOND_NS)
+	if (!flow || is_older(now, flow->seen_ns, flow->timeout * SECOND_NS))
 		return NULL;
 	return flow;
 }
@@ -115,7 +122,7 @@ static __always_inline struct flow *find_flow(const struct flow_key *key, u64 no
 /* Writes only what has changed: the record may be in another CPU's cache. */
 static __always_inline void touch(struct flow *flow, u64 now, enum direction direction, u8 tcp_flags)
 {
-	if (now - flow->seen_ns > SECOND_NS / 4)
+	if (is_older(now, flow->seen_ns, SECOND_NS / 4))
 		flow->seen_ns = now;
 	u8 state = flow->state;
 	if (unlikely(tcp_flags & TCP_SYN))

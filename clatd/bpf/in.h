@@ -61,7 +61,7 @@ static __always_inline int fragment_in(struct __sk_buff *skb, const struct confi
 
 	if (fragment.offset_more & be16(0xfff8)) {
 		u64 *seen = bpf_map_lookup_elem(&FRAGMENTS, &id);
-		if (!seen || now - *seen > FRAGMENT_TIMEOUT_NS)
+		if (!seen || is_older(now, *seen, FRAGMENT_TIMEOUT_NS))
 			return unsolicited(skb, config, PROTO_FRAGMENT, l2);
 		return to_daemon(skb, config, fragment.next_header, l2);
 	}
@@ -116,7 +116,7 @@ static __always_inline int error_in(struct __sk_buff *skb, const struct config *
 		struct fragment_key id = { .identification = fragment.identification, .direction = OUT };
 		copy_address(id.remote, inner.destination);
 		u64 *seen = bpf_map_lookup_elem(&FRAGMENTS, &id);
-		if (!seen || now - *seen > FRAGMENT_TIMEOUT_NS)
+		if (!seen || is_older(now, *seen, FRAGMENT_TIMEOUT_NS))
 			return unsolicited(skb, config, PROTO_ICMPV6, l2);
 		return to_daemon(skb, config, PROTO_ICMPV6, l2);
 	}
