@@ -26,7 +26,8 @@ CANDIDATES = {
     "native-ipv4": "native IPv4",
     "fast-shared": "fast path, shared address",
     "fast-dedicated": "fast path, dedicated address",
-    "fallback": "portable datapath",
+    "fallback": "portable datapath, shared address",
+    "fallback-dedicated": "portable datapath, dedicated address",
     "tayga": "TAYGA",
 }
 TOOL = Path(__file__).with_name("tool.c")
@@ -77,9 +78,9 @@ class Pairs(Lab):
 
     def make_clatd(self, name):
         """A clatd for this candidate, not started."""
-        address = "dedicated" if name == "fast-dedicated" else "shared"
+        address = "dedicated" if name.endswith("-dedicated") else "shared"
         return Clatd(self.nodes[f"h-{name}"], f'nat64.prefix=["{PREF64}"]', f"clat.address={address}",
-                     datapath="tun" if name == "fallback" else "bpf")
+                     datapath="tun" if name.startswith("fallback") else "bpf")
 
     def _start_tayga(self, host, far):
         """As a CLAT, the way in which Debian's clatd package sets it up."""

@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -115,6 +115,53 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether to sleep when no packet is waiting. To sleep and to be woken takes longer than many an answer in a fast
+/// network: while packets follow each other closely, the pump looks again for a moment first.
+#[derive(Debug)]
+struct Impatience {
+    /// More than one CPU: else whoever sends the next packet waits for us.
+    allowed: bool,
+    /// When the device was found empty, if it is.
+    empty_since: Option<Instant>,
+    /// How many waits in a row were short.
+    short_waits: u32,
+}
+
+impl Impatience {
+    /// A wait that is shorter than this is worth no sleep.
+    const SHORT: Duration = Duration::from_micros(20);
+    /// That many of them show a habit.
+    const HABIT: u32 = 8;
+
+    fn new() -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { allowed: cpus > 1, empty_since: None, short_waits: 0 }
+    }
+
+    /// A packet was there.
+    fn packet(&mut self) {
+        if let Some(since) = self.empty_since.take() {
+            let short = since.elapsed() < Self::SHORT;
+            self.short_waits = if short { self.short_waits.saturating_add(1) } else { 0 };
+        }
+    }
+
+    /// No packet was there. True: look again; false: sleep.
+    fn looks_again(&mut self) -> bool {
+        let since = *self.empty_since.get_or_insert_with(Instant::now);
+        if !self.allowed || self.short_waits < Self::HABIT {
+            return false;
+        }
+        if since.elapsed() >= Self::SHORT {
+            self.short_waits = 0;
+            return false;
+        }
+        // Whoever wants this CPU comes first.
+        std::thread::yield_now();
+        true
+    }
+}
+
 struct Worker {
     tun: File,
     header_len: usize,
@@ -148,7 +195,19 @@ impl Worker {
     }
 
     fn run(mut self) -> std::io::Result<()> {
+        let mut impatience = Impatience::new();
         loop {
+            while let Some((header, packet)) = self.read()? {
+                self.refresh_rules();
+                self.translate(header, packet);
+                impatience.packet();
+            }
+            if self.shared.stop.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            if impatience.looks_again() {
+                continue;
+            }
             let mut fds = [
                 PollFd::new(self.tun.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.shared.wake.as_fd(), PollFlags::POLLIN),
@@ -156,13 +215,6 @@ impl Worker {
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
-            }
-            if self.shared.stop.load(Ordering::Acquire) {
-                return Ok(());
-            }
-            while let Some((header, packet)) = self.read()? {
-                self.refresh_rules();
-                self.translate(header, packet);
             }
         }
     }
@@ -325,6 +377,29 @@ fn add_hop(ipv6: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_sleeps_at_once_until_waits_are_short_by_habit() {
+        let mut impatience = Impatience { allowed: true, ..Impatience::new() };
+        for _ in 0..Impatience::HABIT {
+            assert!(!impatience.looks_again());
+            impatience.empty_since = Some(Instant::now());
+            impatience.packet();
+        }
+        // On a busy machine one of them may have been long after all.
+        impatience.short_waits = Impatience::HABIT;
+        assert!(impatience.looks_again());
+        std::thread::sleep(Impatience::SHORT);
+        assert!(!impatience.looks_again(), "a long wait is slept through");
+        assert_eq!(impatience.short_waits, 0, "and ends the habit");
+        assert!(!impatience.looks_again());
+    }
+
+    #[test]
+    fn one_cpu_is_not_kept_from_others() {
+        let mut impatience = Impatience { allowed: false, empty_since: None, short_waits: Impatience::HABIT };
+        assert!(!impatience.looks_again());
+    }
 
     #[test]
     fn a_super_packet_counts_as_its_segments() {
