@@ -30,6 +30,9 @@ class Unprivileged(Clatd):
     def __init__(self, node, *sets, capabilities, **kw):
         super().__init__(node, *sets, **kw)
         # The program may live where only root can look: give the user a copy, and its own run directory.
+        self.run_dir = self.lab.dir / f"run-{node.name}-nobody"
+        self.run_dir.mkdir(exist_ok=True)
+        self.env["V4SHIM_RUN_DIR"] = str(self.run_dir)
         self.copy = self.lab.dir / "clatd-of-nobody"
         if not self.copy.exists():
             self.copy.write_bytes(program("clatd").read_bytes())
@@ -50,10 +53,9 @@ class Capabilities(Case):
     """On the wire of an ordinary host."""
 
     def daemon(self, *sets, **kw):
-        """Its run directory is root's again afterwards."""
+        """One that ends with the test."""
         daemon = Unprivileged(self.lab.slaac, *sets, **kw)
         self.daemons.append(daemon)
-        self.addCleanup(os.chown, daemon.run_dir, 0, 0)
         self.addCleanup(daemon.end)
         return daemon
 
