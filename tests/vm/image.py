@@ -15,12 +15,15 @@ from labnet.radvd import KEYRING, debian_mirror
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "v4shim-vm"
 PACKAGES = ("systemd", "systemd-sysv", "systemd-resolved", "udev", "dbus", "kmod", "iproute2", "curl", "nftables",
             "procps", "apparmor", "initramfs-tools", "zstd", "linux-image-cloud-amd64")
+# Debian's own CLAT: its package waits in a directory of the guest, all that it needs is installed.
+CLATD = "/opt/clatd"
+CLATD_NEEDS = {"trixie": ("tayga", "perl", "libjson-perl", "libnet-dns-perl", "libnet-ip-perl")}
 MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "ext4", "af_packet")
 # What only costs time in a guest that lives for a minute under emulation.
 MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer",
           "getty@tty1.service", "serial-getty@ttyS0.service", "ldconfig.service", "systemd-hwdb-update.service",
           "systemd-logind.service", "systemd-pstore.service", "systemd-update-done.service",
-          "systemd-networkd-wait-online.service")
+          "systemd-networkd-wait-online.service", "tayga.service")
 
 # Takes commands from the host, one a line: NUMBER, space, base64 of a shell command. Answers NUMBER, exit status and
 # base64 of the output.
@@ -72,11 +75,16 @@ def image(suite, say=lambda text: None):
     with tempfile.TemporaryDirectory(dir=CACHE, prefix=".making-") as temp:
         os.chmod(temp, 0o755)
         tree = Path(temp) / "root"
-        run(["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}",
+        apt = "--customize-hook=APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" apt-get"
+        download = [f"{apt} clean", f"{apt} install -yqq --download-only --no-install-recommends clatd",
+                    f"--customize-hook=mkdir \"$1{CLATD}\" && mv \"$1\"/var/cache/apt/archives/*.deb \"$1{CLATD}\""]
+        packages = (*PACKAGES, *CLATD_NEEDS.get(suite, ()))
+        run(["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}",
              "--aptopt=Acquire::Languages \"none\"", "--dpkgopt=path-exclude=/usr/share/locale/*",
              "--setup-hook=mkdir -p \"$1/etc/initramfs-tools/conf.d\"",
              f"--setup-hook=printf '%s\\n' {' '.join(MODULES)} > \"$1/etc/initramfs-tools/modules\"",
              "--setup-hook=echo MODULES=list > \"$1/etc/initramfs-tools/conf.d/few\"",
+             *(download if suite in CLATD_NEEDS else []),
              suite, tree, f"deb [signed-by={KEYRING}] {debian_mirror()} {suite} main"], timeout=900)
         _furnish(tree)
         for kind in ("vmlinuz", "initrd.img"):
