@@ -25,7 +25,7 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::tc::{
     NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle, qdisc_detach_program,
 };
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use aya::programs::{Program, ProgramError, ProgramFd, SchedClassifier, TcAttachType};
 use aya::sys::SyscallError;
 use aya::{Ebpf, EbpfLoader};
 use nix::errno::Errno;
@@ -180,32 +180,27 @@ impl FastPath {
         configure(&mut ebpf, params, &[])?;
 
         let ethernet = matches!(params.link_kind, LinkKind::Ethernet { .. });
-        let mut attachment = params.attachment;
-        let mut links = Vec::new();
-        let mut filters = Vec::new();
         // From the far end of the path to the near one: no packet is translated before its answer can be.
-        for hook in hooks(ethernet, params.mode) {
-            let (index, name) = match hook.on_uplink {
-                true => (params.uplink_ifindex, &uplink),
-                false => (params.clat_ifindex, &clat),
-            };
-            load_program(&mut ebpf, hook.program)?;
-            if attachment != Attachment::Clsact {
-                match attach_link(&mut ebpf, &hook, index, name) {
-                    Ok(link) => {
-                        links.push(link);
-                        attachment = Attachment::Tcx;
-                        continue;
-                    }
-                    // Kernels before 6.6 do not know the attach type.
-                    Err(_) if attachment == Attachment::Auto => attachment = Attachment::Clsact,
-                    Err(error) => return Err(error),
+        let hooks = hooks(ethernet, params.mode);
+        let interface = |hook: &Hook| match hook.on_uplink {
+            true => (params.uplink_ifindex, &uplink),
+            false => (params.clat_ifindex, &clat),
+        };
+        let (attachment, mut links) =
+            load_and_link(&mut ebpf, &hooks, params.attachment, |program, hook| {
+                let (index, name) = interface(hook);
+                attach_link(program, hook, index, name)
+            })?;
+        let mut filters = Vec::new();
+        if attachment == Attachment::Clsact {
+            for hook in hooks {
+                let (index, name) = interface(&hook);
+                clsact(index)
+                    .map_err(|source| FastPathError::Qdisc { interface: name.to_owned(), source })?;
+                let filter = attach_filter(&mut ebpf, &hook, name)?;
+                if hook.on_uplink {
+                    filters.push((hook.program, filter));
                 }
-            }
-            clsact(index).map_err(|source| FastPathError::Qdisc { interface: name.to_owned(), source })?;
-            let filter = attach_filter(&mut ebpf, &hook, name)?;
-            if hook.on_uplink {
-                filters.push((hook.program, filter));
             }
         }
         if attachment == Attachment::Clsact && params.mode == Mode::Dedicated {
@@ -357,7 +352,7 @@ fn hooks(ethernet: bool, mode: Mode) -> Vec<Hook> {
 
 fn load(object: &[u8], pins: Option<&Path>) -> Result<Ebpf, FastPathError> {
     let mut loader = EbpfLoader::new();
-    // The kernel's own types, 20 MB that `new` has read: nothing in the object is relocated by them.
+    // `new` has read the kernel's types, some 20 MB. Nothing in the object is relocated by them.
     loader.btf(None);
     if let Some(directory) = pins {
         for name in PINNED {
@@ -397,21 +392,60 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedCl
     program.try_into().map_err(|_| FastPathError::Object(name))
 }
 
-fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), FastPathError> {
+/// Has the kernel verify and compile the programs, side by side, and attaches each by `link` as soon as those before it
+/// are: either takes the kernel some 10 ms for each of them. Without links the programs are only loaded.
+fn load_and_link(
+    ebpf: &mut Ebpf,
+    hooks: &[Hook],
+    wanted: Attachment,
+    link: impl Fn(&ProgramFd, &Hook) -> Result<TcxLink, FastPathError>,
+) -> Result<(Attachment, Vec<TcxLink>), FastPathError> {
+    let mut attachment = wanted;
+    let mut links = Vec::new();
+    std::thread::scope(|scope| {
+        let mut loading: Vec<_> = ebpf
+            .programs_mut()
+            .filter_map(|(name, program)| {
+                let place = hooks.iter().position(|hook| hook.program == name)?;
+                Some((place, scope.spawn(move || load_program(hooks[place].program, program))))
+            })
+            .collect();
+        loading.sort_by_key(|(place, _)| *place);
+        for (place, thread) in loading {
+            let program = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            if attachment != Attachment::Clsact {
+                match link(&program, &hooks[place]) {
+                    Ok(link) => {
+                        links.push(link);
+                        attachment = Attachment::Tcx;
+                    }
+                    // Kernels before 6.6 do not know the attach type.
+                    Err(_) if attachment == Attachment::Auto => attachment = Attachment::Clsact,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok((attachment, links))
+    })
+}
+
+fn load_program(name: &'static str, program: &mut Program) -> Result<ProgramFd, FastPathError> {
+    let program: &mut SchedClassifier = program.try_into().map_err(|_| FastPathError::Object(name))?;
     let failed = |source| FastPathError::Verify { program: name, reason: Box::new(source) };
-    program(ebpf, name)?.load().map_err(failed)
+    program.load().map_err(failed)?;
+    let copy = program.fd().map_err(failed)?.try_clone();
+    copy.map_err(|error| failed(error.into()))
 }
 
 fn attach_link(
-    ebpf: &mut Ebpf,
+    program: &ProgramFd,
     hook: &Hook,
     ifindex: u32,
     interface: &str,
 ) -> Result<TcxLink, FastPathError> {
-    let failed = |source| refused(hook, interface, source);
-    let program = program(ebpf, hook.program)?.fd().map_err(failed)?;
-    TcxLink::attach(program.as_fd(), ifindex, hook.kind)
-        .map_err(|io_error| failed(SyscallError { call: "bpf_link_create", io_error }.into()))
+    TcxLink::attach(program.as_fd(), ifindex, hook.kind).map_err(|io_error| {
+        refused(hook, interface, SyscallError { call: "bpf_link_create", io_error }.into())
+    })
 }
 
 fn attach_filter(
