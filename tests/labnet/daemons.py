@@ -30,7 +30,8 @@ dynamic-pool 192.168.255.0/24
 data-dir {lab.dir}/tayga
 {own}""")
     r2.run("tayga", "-c", conf, "--mktun")
-    r2.ip("link", "set", "nat64", "up")
+    # Room for what thousands of connections send when they end together.
+    r2.ip("link", "set", "nat64", "txqueuelen", "30000", "up")
     r2.ip("addr", "add", "192.0.2.66/32", "dev", "nat64")
     r2.ip("addr", "add", "2001:db8:c3::1/128", "dev", "nat64", "nodad")
     r2.ip("route", "add", "192.168.255.0/24", "dev", "nat64")
