@@ -7,9 +7,9 @@ r"""What the lab looks like.
     one    one routed /128 ───[one]── r1 ───────── r2 ───────── r3 ───────── srv
            2001:db8:2::128            │   mid6      │   mid4               203.0.113.80, .81 web, echo
                                       │             │                      203.0.113.53, 8.8.8.8 DNS
-    bare  2001:db8:3::/64 ──[TUN]── r1   only where asked for: an uplink without link-layer headers
-           ::2, the rest routed
-
+    bare   IPv6 only, TUN ────[bare]──┤             │                      only where asked for:
+           2001:db8:3::2, routed /64  │             │                      no link-layer headers
+                                      │             │
     lan ──[nas0] 10.77.0.0/30 ── nas  │             │                      2001:db8:ffff::80, ::53
          .2                   .1      radvd/ra.py   TAYGA (NAT64)
          also RFC 1918              unbound DNS64   + masquerade
