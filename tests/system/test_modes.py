@@ -2,6 +2,7 @@
 import json
 
 from labnet import packets
+from labnet.netns import run
 from labnet.runner import Case, per_datapath
 from labnet.topology import NAS, ONE_ADDRESS, SERVER, SERVER6
 
@@ -107,6 +108,23 @@ class Modes(Case):
         """native IPv6 elsewhere works as before"""
         with self.clatd(self.lab.slaac):
             self.assertIn("hello over IPv6", self.lab.slaac.out("curl", "-sS", "-m", "10", f"http://[{SERVER6}]/"))
+
+    def test_filters_of_the_host(self):
+        """a filter of the host's own on the uplink still judges what is not the CLAT's"""
+        host = self.lab.slaac
+        native = ("curl", "-sS", "-m", "3", f"http://[{SERVER6}]/")
+        source = self.lab.dir / "refuse.c"
+        source.write_text('__attribute__((section("classifier"))) int refuse(void *skb) { return 2; } /* TC_ACT_SHOT */\n')
+        run(["clang", "-target", "bpf", "-O2", "-c", source, "-o", source.with_suffix(".o")])
+        with self.clatd(host):
+            host.out(*native)
+            host.run("tc", "qdisc", "add", "dev", "eth0", "clsact", check=False)
+            self.addCleanup(host.run, "tc", "qdisc", "del", "dev", "eth0", "clsact", check=False)
+            host.out("tc", "filter", "add", "dev", "eth0", "ingress", "pref", "7", "protocol", "ipv6", "bpf", "da", "obj",
+                     source.with_suffix(".o"), "sec", "classifier")
+            self.assertNotEqual(host.run(*native, check=False).returncode, 0, "the filter was passed by")
+            host.out("tc", "filter", "del", "dev", "eth0", "ingress", "pref", "7")
+            self.eventually(lambda: not host.run(*native, check=False).returncode, "native IPv6 to come back")
 
     def test_private_destinations_refused_at_once(self):
         """a private IPv4 destination without a route is refused at once, not swallowed"""
