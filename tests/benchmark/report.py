@@ -144,7 +144,11 @@ def machine():
 
 def document(rows):
     """docs/benchmark.md."""
-    rounds = max((r[0] for r in rows), default=0) + 1
+    counts = {}
+    for row in rows:
+        if row[5] is not None:
+            counts[row[1:4]] = counts.get(row[1:4], 0) + 1
+    rounds = " to ".join(map(str, sorted({min(counts.values(), default=0), max(counts.values(), default=0)})))
     verdicts = bars(rows)
     word = {True: "yes", False: "**no**", None: "not measured"}
     lines = "\n".join(f"| {what} | {who} | {wanted} | {value} | {word[met]} |"
