@@ -4,17 +4,17 @@
 //! translator. The fast path may leave a packet to the daemon; what it forwards must be what `xlat` forwards, and what
 //! it drops, `xlat` must not forward.
 
+mod common;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use aya::programs::{SchedClassifier, TestRunOptions};
-use aya::{Ebpf, TestRun};
-use clatd::datapath::bpf::{Attachment, LinkKind, Mode, Params, load_for_test};
+use aya::Ebpf;
+use clatd::datapath::bpf::{Attachment, LinkKind, Mode, Params};
 use xlat::checksum::{self, Sum};
 use xlat::{Config, HEADROOM, LinkMtu, Offload, Pref64, Translator, Verdict};
 
 const CLAT_IPV4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 1);
 const CLAT_IFINDEX: u32 = 0x7000;
-const ETHERNET: usize = 14;
 const MTU: LinkMtu = LinkMtu { ipv4: 1480, ipv6: 1500 };
 
 const TC_ACT_UNSPEC: u32 = u32::MAX;
@@ -85,17 +85,7 @@ impl Bench {
             pin_directory: None,
             attachment: Attachment::Auto,
         };
-        let mut ebpf = match load_for_test(&params) {
-            Ok(ebpf) => ebpf,
-            Err(error) => {
-                eprintln!("skipped: {error}");
-                return None;
-            }
-        };
-        for name in ["v4shim_out_tst", "v4shim_in_eth"] {
-            let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
-            program.load().unwrap();
-        }
+        let ebpf = common::load(&params)?;
         let mut config = Config::new(pref64, CLAT_IPV4, clat_ipv6);
         config.private_ipv4 = private_ipv4;
         config.copy_traffic_class = copy_traffic_class;
@@ -104,16 +94,7 @@ impl Bench {
     }
 
     fn run(&self, program: &str, protocol: u16, packet: &[u8]) -> (u32, Vec<u8>) {
-        let program: &SchedClassifier = self.ebpf.program(program).unwrap().try_into().unwrap();
-        let mut frame = vec![0; ETHERNET];
-        frame[12..14].copy_from_slice(&protocol.to_be_bytes());
-        frame.extend_from_slice(packet);
-        let mut out = vec![0; 4096];
-        let options =
-            TestRunOptions { data_in: Some(&frame), data_out: Some(&mut out), ..TestRunOptions::new() };
-        let result = program.test_run(options).unwrap();
-        out.truncate(result.data_size_out as usize);
-        (result.return_value, out.split_off(ETHERNET))
+        common::run(&self.ebpf, program, protocol, packet)
     }
 
     fn xlat(&self, packet: &[u8], out: bool) -> Option<Vec<u8>> {

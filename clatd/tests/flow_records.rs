@@ -2,12 +2,13 @@
 //!
 //! The programs run under BPF_PROG_TEST_RUN; time passes by making records older.
 
+mod common;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use aya::Ebpf;
 use aya::maps::{HashMap, MapData, PerCpuArray};
-use aya::programs::{SchedClassifier, TestRunOptions};
-use aya::{Ebpf, TestRun};
-use clatd::datapath::bpf::{Attachment, Event, LinkKind, Mode, Params, load_for_test};
+use clatd::datapath::bpf::{Attachment, Event, LinkKind, Mode, Params};
 use nix::time::{ClockId, clock_gettime};
 use xlat::Pref64;
 use xlat::checksum::{Sum, ipv6_pseudo_header};
@@ -16,7 +17,6 @@ const CLAT_IPV4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 1);
 const CLAT_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 2, 3, 4, 5, 6, 7);
 const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
 const PORT: u16 = 443;
-const ETHERNET: usize = 14;
 
 /// TC_ACT_UNSPEC: other programs, then the native stack.
 const PASS: u32 = u32::MAX;
@@ -76,31 +76,12 @@ impl Bench {
             pin_directory: None,
             attachment: Attachment::Auto,
         };
-        let mut ebpf = match load_for_test(&params) {
-            Ok(ebpf) => ebpf,
-            Err(error) => {
-                eprintln!("skipped: {error}");
-                return None;
-            }
-        };
-        for name in ["v4shim_out_tst", "v4shim_in_eth"] {
-            let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
-            program.load().unwrap();
-        }
+        let ebpf = common::load(&params)?;
         Some(Self(ebpf))
     }
 
     fn run(&self, program: &str, protocol: u16, packet: &[u8]) -> (u32, Vec<u8>) {
-        let program: &SchedClassifier = self.0.program(program).unwrap().try_into().unwrap();
-        let mut frame = vec![0; ETHERNET];
-        frame[12..14].copy_from_slice(&protocol.to_be_bytes());
-        frame.extend_from_slice(packet);
-        let mut out = vec![0; 2048];
-        let options =
-            TestRunOptions { data_in: Some(&frame), data_out: Some(&mut out), ..TestRunOptions::new() };
-        let result = program.test_run(options).unwrap();
-        out.truncate(result.data_size_out as usize);
-        (result.return_value, out.split_off(ETHERNET))
+        common::run(&self.0, program, protocol, packet)
     }
 
     /// The host sends; the verdict and the port on the wire.
