@@ -2,6 +2,7 @@
 //! machine, and what it wants is done to the host. This is the only place
 //! where the parts meet.
 
+mod handover;
 pub mod preflight;
 mod report;
 
@@ -35,9 +36,11 @@ use crate::machine::address::Secret;
 use crate::machine::{Decision, Desired, Event, Identity, Machine, State, UsedPrefix};
 use crate::neighbour::{Guard, Outcome};
 use crate::netlink::{Monitor, ipv4_addresses_except};
-use crate::notify::{self, Notifier};
+use crate::notify::Notifier;
 use crate::prefixes::Prefixes;
 use crate::status::StatusSocket;
+pub use handover::predecessor;
+use handover::{INGRESS, LONGEST_PREDECESSOR};
 use preflight::RunDir;
 
 /// Changes of the host that come within this time of each other are looked at together.
@@ -122,17 +125,6 @@ pub fn cleanup(run_dir: PathBuf) -> Result<(), Fatal> {
         Some(error) => Err(Fatal::failed(format!("cannot undo everything: {error:#}"))),
     }
 }
-
-/// The attachment that the process before this one left with the service manager. To be called before anything is opened.
-pub fn predecessor() -> Option<TcxLink> {
-    // There is never more than one; of several, all but one are detached here.
-    notify::stored(INGRESS).into_iter().map(TcxLink::adopt).next_back()
-}
-
-/// The name of that attachment with the service manager.
-const INGRESS: &str = "ingress";
-/// A predecessor's attachment takes packets of its connections out of the network. Not for ever.
-const LONGEST_PREDECESSOR: Duration = Duration::from_secs(10);
 
 /// What was known when the daemon stopped. Others read the live file only, which a stopped daemon must not leave.
 const EARLIER_PREFIXES: &str = "prefix.last";
@@ -496,10 +488,10 @@ impl Daemon {
         };
         let tools = &mut self.tools;
         let mut clsact = |ifindex| tools.ensure_clsact(ifindex);
-        let (ifindex, kind) = match &mut self.datapath {
+        let (ifindex, kind, attached_anew) = match &mut self.datapath {
             Some(datapath) => {
-                datapath.update(desired, own_ipv4, &mut clsact)?;
-                (datapath.ifindex(), datapath.kind())
+                let attached_anew = datapath.update(desired, own_ipv4, &mut clsact)?;
+                (datapath.ifindex(), datapath.kind(), attached_anew)
             }
             None => {
                 let failed = Arc::clone(&self.failed);
@@ -517,13 +509,15 @@ impl Daemon {
                     tracing::info!("flow records will not survive a restart: {why}");
                 }
                 crate::sys::give_back_memory();
-                let found = (started.ifindex(), started.kind());
+                let found = (started.ifindex(), started.kind(), true);
                 self.datapath = Some(started);
                 self.machine.handle(Event::Device(Some(found.0)), now);
                 found
             }
         };
-        self.hand_on();
+        if attached_anew {
+            self.hand_on();
+        }
         let plan = Change::plan(desired, ifindex, kind.kernel_forwards());
         self.reconciler.reach(&mut self.tools, &plan)
     }
@@ -544,44 +538,6 @@ impl Daemon {
         errors.extend(self.undo_clsact());
         self.reached = None;
         self.machine.handle(Event::Device(None), Instant::now());
-        errors
-    }
-
-    /// Ends what an earlier daemon left on the uplink, as soon as ours is there or does not come.
-    fn mind_predecessor(&mut self, now: Instant) {
-        let too_long = now >= self.started + LONGEST_PREDECESSOR;
-        let in_vain = too_long || matches!(self.decision.state, State::StandingBy(_));
-        if self.leftovers && in_vain {
-            self.undo_clsact();
-        }
-        if self.predecessor.is_some() && (self.datapath.is_some() || in_vain) {
-            self.predecessor = None;
-            // Else it is ours that the manager has.
-            if self.datapath.is_none() {
-                self.notifier.remove_stored(INGRESS);
-            }
-        }
-    }
-
-    /// Leaves the attachment on the uplink's ingress with the service manager, should this process end.
-    fn hand_on(&self) {
-        if let Some(ingress) = self.datapath.as_ref().and_then(Datapath::ingress) {
-            self.notifier.remove_stored(INGRESS);
-            self.notifier.store(INGRESS, ingress.as_fd());
-        }
-    }
-
-    /// Removes what is left in clsact qdiscs, but for the datapath's own.
-    fn undo_clsact(&mut self) -> Vec<anyhow::Error> {
-        if self.handing_over {
-            return Vec::new();
-        }
-        self.leftovers = false;
-        let keep = self.datapath.as_ref().map(Datapath::clsact_interfaces).unwrap_or_default();
-        let errors = self.tools.undo_clsact(&keep);
-        for error in &errors {
-            tracing::warn!("while undoing: {error:#}");
-        }
         errors
     }
 

@@ -94,13 +94,13 @@ impl Datapath {
         Ok(Self { fast, pump, device, settings, reason })
     }
 
-    /// Translates by other addresses from the next packet on.
+    /// Translates by other addresses from the next packet on. True if the programs had to be attached anew.
     pub fn update(
         &mut self,
         desired: &Desired,
         own_ipv4: OwnIpv4,
         clsact: &mut EnsureClsact<'_>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         self.pump.set_rules(rules(self.kind(), desired, self.settings, own_ipv4)?);
         if let Some(fast) = &mut self.fast {
             let params = params(&self.device, desired, self.settings, own_ipv4)?;
@@ -109,11 +109,12 @@ impl Datapath {
                     // The old programs go first: two translators would take each other's packets.
                     self.fast = None;
                     self.fast = Some(FastPath::attach(&params, clsact)?);
+                    return Ok(true);
                 }
                 other => other?,
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Who carries packets.
