@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -93,6 +94,18 @@ class Case(unittest.TestCase):
             return netns.wait_for(condition, what, timeout, 0.1)
         except LabError as error:
             self.fail(str(error))
+
+    def talk(self, node, script, *args):
+        """A Python script in a node, to talk with; it ends with the test."""
+        proc = subprocess.Popen(node.argv([sys.executable, "-c", script, *map(str, args)]), stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, text=True)
+        def end():
+            proc.kill()
+            proc.wait(10)
+            proc.stdin.close()
+            proc.stdout.close()
+        self.addCleanup(end)
+        return proc
 
 
 class Active(Case):

@@ -1,6 +1,5 @@
 """What clatd needs: run as the unit runs it, as a user of its own with a few capabilities."""
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -71,18 +70,6 @@ class Capabilities(Case):
         """The capabilities that the running process has."""
         status = Path(f"/proc/{daemon.proc.pid}/status").read_text(encoding="ascii")
         return int(next(line for line in status.splitlines() if line.startswith("CapEff")).split()[1], 16)
-
-    def talk(self, node, script, *args):
-        """A Python script in a node, to talk with; it ends with the test."""
-        proc = subprocess.Popen(node.argv([sys.executable, "-c", script, *args]), stdin=subprocess.PIPE,
-                                stdout=subprocess.PIPE, text=True)
-        def end():
-            proc.kill()
-            proc.wait(10)
-            proc.stdin.close()
-            proc.stdout.close()
-        self.addCleanup(end)
-        return proc
 
     def test_fast_path(self):
         """CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW are enough for the fast path: no CAP_SYS_ADMIN, no CAP_PERFMON"""

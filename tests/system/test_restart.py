@@ -58,12 +58,9 @@ class Restart(Case):
         self.addCleanup(daemon.end)
         return daemon.up()
 
-    def talk(self, node, script, *args):
-        """A Python script in a node that says when it is ready."""
-        proc = subprocess.Popen(node.argv([sys.executable, "-c", script, *map(str, args)]), stdout=subprocess.PIPE,
-                                text=True)
-        self.addCleanup(proc.wait)
-        self.addCleanup(proc.kill)
+    def ready(self, node, script, *args):
+        """A Python script in a node that has said that it is ready."""
+        proc = self.talk(node, script, *args)
         self.assertEqual(proc.stdout.readline(), "ready\n")
         return proc
 
@@ -77,8 +74,8 @@ class Restart(Case):
     def goes_on(self, interrupt, *sets):
         """A download of some seconds, while the daemon comes and goes."""
         daemon = self.managed(*sets)
-        sender = self.talk(self.lab.srv, SEND, SERVER, PORT, SECONDS)
-        receiver = self.talk(self.lab.slaac, RECEIVE, SERVER, PORT)
+        sender = self.ready(self.lab.srv, SEND, SERVER, PORT, SECONDS)
+        receiver = self.ready(self.lab.slaac, RECEIVE, SERVER, PORT)
         for number in (2, 3):
             interrupt(daemon)
             wait_for(lambda: daemon.starts() == number, "the next start", 20)
@@ -112,8 +109,8 @@ class Restart(Case):
     def test_reload(self):
         """a changed configuration in force without a gap: the download goes on"""
         daemon = self.managed("clat.address=shared")
-        sender = self.talk(self.lab.srv, SEND, SERVER, PORT, SECONDS)
-        receiver = self.talk(self.lab.slaac, RECEIVE, SERVER, PORT)
+        sender = self.ready(self.lab.srv, SEND, SERVER, PORT, SECONDS)
+        receiver = self.ready(self.lab.slaac, RECEIVE, SERVER, PORT)
         pid = int(daemon.tail(10000).split("started ")[1].split()[0])
         for mtu in (1400, 1401, 1402):
             daemon.config.write_text(f"[clat]\nmtu = {mtu}\n")

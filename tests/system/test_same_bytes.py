@@ -3,7 +3,6 @@ import json
 import random
 import socket
 import struct
-import subprocess
 import sys
 
 from labnet import packets
@@ -64,10 +63,7 @@ class Same_bytes(Case):
 
     def capture(self, node, device, protocol):
         """A running capture."""
-        proc = subprocess.Popen(node.argv([sys.executable, "-c", CAPTURE, device, f"{protocol:x}"]), stdout=subprocess.PIPE,
-                                text=True)
-        self.addCleanup(proc.wait)
-        self.addCleanup(proc.kill)
+        proc = self.talk(node, CAPTURE, device, f"{protocol:x}")
         self.assertEqual(proc.stdout.readline(), "ready\n")
         return proc
 
