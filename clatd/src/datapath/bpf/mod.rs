@@ -11,31 +11,29 @@
 //! are the caller's to undo.
 //! Needs CAP_NET_ADMIN and CAP_BPF.
 
+mod attach;
 mod counters;
 mod error;
 mod layout;
 mod link;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
-use aya::programs::tc::{
-    NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle, qdisc_detach_program,
-};
-use aya::programs::{Program, ProgramError, ProgramFd, SchedClassifier, TcAttachType};
-use aya::sys::SyscallError;
+use aya::programs::tc::SchedClassifierLinkId;
 use aya::{Ebpf, EbpfLoader};
 use nix::errno::Errno;
 use xlat::Pref64;
 
+pub(crate) use attach::{FILTER_NUMBER, FILTER_PRIORITY};
 pub use counters::{Class, Count, Event, FastCounters, Way};
 pub use error::FastPathError;
 pub use layout::{Flow, Owner};
 pub use link::TcxLink;
 
+use attach::{Hook, attach_filter, attach_link, hooks, load_and_link, program, remove_leftovers};
 use layout::{ConfigBytes, CounterWords, FlowBytes, FlowKeyBytes};
 
 /// The object, compiled by `build.rs`.
@@ -44,11 +42,6 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cl
 /// The same with entry points that BPF_PROG_TEST_RUN can feed.
 #[doc(hidden)]
 pub static TEST_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/clat-test.bpf.o"));
-
-/// Priority and handle of our filters where there are no links: recognisable in `tc filter show`.
-pub(crate) const FILTER_PRIORITY: u16 = 0x6434;
-pub(crate) const FILTER_NUMBER: u16 = 0x6434;
-const FILTER_HANDLE: TcHandle = TcHandle::new(0, FILTER_NUMBER);
 
 /// Sees to it that the interface with this index has a clsact qdisc.
 pub type EnsureClsact<'a> = dyn FnMut(u32) -> anyhow::Result<()> + 'a;
@@ -328,28 +321,6 @@ impl FastPath {
     }
 }
 
-/// One place where a program is attached.
-struct Hook {
-    program: &'static str,
-    on_uplink: bool,
-    kind: TcAttachType,
-}
-
-fn hooks(ethernet: bool, mode: Mode) -> Vec<Hook> {
-    let [out, inward, slow, native] = if ethernet {
-        ["v4shim_out_eth", "v4shim_in_eth", "v4shim_slow_eth", "v4shim_nat_eth"]
-    } else {
-        ["v4shim_out_raw", "v4shim_in_raw", "v4shim_slow_raw", "v4shim_nat_raw"]
-    };
-    let mut hooks = vec![Hook { program: inward, on_uplink: true, kind: TcAttachType::Ingress }];
-    if mode == Mode::Shared {
-        hooks.push(Hook { program: native, on_uplink: true, kind: TcAttachType::Egress });
-    }
-    hooks.push(Hook { program: slow, on_uplink: false, kind: TcAttachType::Ingress });
-    hooks.push(Hook { program: out, on_uplink: false, kind: TcAttachType::Egress });
-    hooks
-}
-
 fn load(object: &[u8], pins: Option<&Path>) -> Result<Ebpf, FastPathError> {
     let mut loader = EbpfLoader::new();
     // `new` has read the kernel's types, some 20 MB. Nothing in the object is relocated by them.
@@ -385,105 +356,6 @@ fn configure(ebpf: &mut Ebpf, params: &Params, old_own: &[Ipv4Addr]) -> Result<(
     let mut config: Array<&mut MapData, ConfigBytes> =
         map.try_into().map_err(FastPathError::map("CONFIG"))?;
     config.set(0, layout::config(params), 0).map_err(FastPathError::map("CONFIG"))
-}
-
-fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, FastPathError> {
-    let program = ebpf.program_mut(name).ok_or(FastPathError::Object(name))?;
-    program.try_into().map_err(|_| FastPathError::Object(name))
-}
-
-/// Has the kernel verify and compile the programs, side by side, and attaches each by `link` as soon as those before it
-/// are: either takes the kernel some 10 ms for each of them. Without links the programs are only loaded.
-fn load_and_link(
-    ebpf: &mut Ebpf,
-    hooks: &[Hook],
-    wanted: Attachment,
-    link: impl Fn(&ProgramFd, &Hook) -> Result<TcxLink, FastPathError>,
-) -> Result<(Attachment, Vec<TcxLink>), FastPathError> {
-    let mut attachment = wanted;
-    let mut links = Vec::new();
-    std::thread::scope(|scope| {
-        let mut loading: Vec<_> = ebpf
-            .programs_mut()
-            .filter_map(|(name, program)| {
-                let place = hooks.iter().position(|hook| hook.program == name)?;
-                Some((place, scope.spawn(move || load_program(hooks[place].program, program))))
-            })
-            .collect();
-        loading.sort_by_key(|(place, _)| *place);
-        for (place, thread) in loading {
-            let program = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            if attachment != Attachment::Clsact {
-                match link(&program, &hooks[place]) {
-                    Ok(link) => {
-                        links.push(link);
-                        attachment = Attachment::Tcx;
-                    }
-                    // Kernels before 6.6 do not know the attach type.
-                    Err(_) if attachment == Attachment::Auto => attachment = Attachment::Clsact,
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok((attachment, links))
-    })
-}
-
-fn load_program(name: &'static str, program: &mut Program) -> Result<ProgramFd, FastPathError> {
-    let program: &mut SchedClassifier = program.try_into().map_err(|_| FastPathError::Object(name))?;
-    let failed = |source| FastPathError::Verify { program: name, reason: Box::new(source) };
-    program.load().map_err(failed)?;
-    let copy = program.fd().map_err(failed)?.try_clone();
-    copy.map_err(|error| failed(error.into()))
-}
-
-fn attach_link(
-    program: &ProgramFd,
-    hook: &Hook,
-    ifindex: u32,
-    interface: &str,
-) -> Result<TcxLink, FastPathError> {
-    TcxLink::attach(program.as_fd(), ifindex, hook.kind).map_err(|io_error| {
-        refused(hook, interface, SyscallError { call: "bpf_link_create", io_error }.into())
-    })
-}
-
-fn attach_filter(
-    ebpf: &mut Ebpf,
-    hook: &Hook,
-    interface: &str,
-) -> Result<SchedClassifierLinkId, FastPathError> {
-    let program = program(ebpf, hook.program)?;
-    let failed = |source| refused(hook, interface, source);
-    let options = NlOptions { priority: FILTER_PRIORITY, handle: FILTER_HANDLE, ..NlOptions::default() };
-    match program.attach_with_options(interface, hook.kind, TcAttachOptions::Netlink(options)) {
-        // What a killed process left. One program takes the other's place, so that there is one at any moment.
-        Err(error) if error::is_os_error(&error, Errno::EEXIST) => {
-            let link =
-                SchedClassifierLink::attached(interface, hook.kind, FILTER_PRIORITY, FILTER_HANDLE, None)
-                    .map_err(|source| failed(source.into()))?;
-            program.attach_to_link(link).map_err(failed)
-        }
-        other => other.map_err(failed),
-    }
-}
-
-fn refused(hook: &Hook, interface: &str, source: ProgramError) -> FastPathError {
-    FastPathError::Attach { program: hook.program, interface: interface.to_owned(), source: Box::new(source) }
-}
-
-/// The filter of an earlier process in a hook that only the other mode uses.
-fn remove_leftovers(uplink: &str) {
-    for ethernet in [true, false] {
-        for hook in hooks(ethernet, Mode::Shared).iter().filter(|hook| is_for_shared_only(hook)) {
-            // None there is the rule.
-            let _ = qdisc_detach_program(uplink, hook.kind, hook.program);
-        }
-    }
-}
-
-fn is_for_shared_only(hook: &Hook) -> bool {
-    hook.on_uplink && matches!(hook.kind, TcAttachType::Egress)
 }
 
 fn flow_map(ebpf: &Ebpf) -> Result<HashMap<&MapData, FlowKeyBytes, FlowBytes>, FastPathError> {
