@@ -55,10 +55,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let _pump = Pump::start(&device, rules, Arc::new(Counters::default()), Arc::new(EventFd::new()?))?;
     let started = std::time::Instant::now();
     let mut netlink = clatd::netlink::Handle::new()?;
-    let fast = FastPath::attach(&params, &mut |ifindex| match netlink.filter_qdisc(ifindex)? {
+    let mut fast = FastPath::attach(&params, &mut |ifindex| match netlink.filter_qdisc(ifindex)? {
         Some(_) => Ok(()),
         None => Ok(netlink.add_clsact(ifindex)?),
     })?;
+    fast.complete()?;
     println!("ready {:?} after {:?}", fast.attachment(), started.elapsed());
     for line in std::io::stdin().lock().lines() {
         match line?.as_str() {

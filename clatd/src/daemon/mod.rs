@@ -508,7 +508,6 @@ impl Daemon {
                 if let Some(why) = started.pin_failure() {
                     tracing::info!("flow records will not survive a restart: {why}");
                 }
-                crate::sys::give_back_memory();
                 let found = (started.ifindex(), started.kind(), true);
                 self.datapath = Some(started);
                 self.machine.handle(Event::Device(Some(found.0)), now);
@@ -519,7 +518,14 @@ impl Daemon {
             self.hand_on();
         }
         let plan = Change::plan(desired, ifindex, kind.kernel_forwards());
-        self.reconciler.reach(&mut self.tools, &plan)
+        self.reconciler.reach(&mut self.tools, &plan)?;
+        if let Some(datapath) = &mut self.datapath {
+            datapath.complete()?;
+        }
+        if attached_anew {
+            crate::sys::give_back_memory();
+        }
+        Ok(())
     }
 
     /// Undoes everything that is in force, and removes the device.

@@ -65,7 +65,8 @@ pub struct Datapath {
 
 impl Datapath {
     /// Creates the device and starts to translate. `failed` is written to if
-    /// that ends by itself; `clsact` is for [`FastPath::attach`].
+    /// that ends by itself; `clsact` is for [`FastPath::attach`]. To be followed
+    /// by [`Datapath::complete`], once the device is configured.
     pub fn start(
         wanted: Wanted,
         desired: &Desired,
@@ -94,7 +95,14 @@ impl Datapath {
         Ok(Self { fast, pump, device, settings, reason })
     }
 
-    /// Translates by other addresses from the next packet on. True if the programs had to be attached anew.
+    /// Takes the last steps of [`Datapath::start`] or [`Datapath::update`], which
+    /// packets need not wait for.
+    pub fn complete(&mut self) -> Result<(), FastPathError> {
+        self.fast.as_mut().map_or(Ok(()), FastPath::complete)
+    }
+
+    /// Translates by other addresses from the next packet on. True if the programs had to be attached anew; then
+    /// [`Datapath::complete`] has to follow.
     pub fn update(
         &mut self,
         desired: &Desired,

@@ -24,17 +24,29 @@ pub(super) struct Hook {
     pub(super) kind: TcAttachType,
 }
 
+impl Hook {
+    /// That which may be handed on to a next process.
+    pub(super) fn is_uplink_ingress(&self) -> bool {
+        self.on_uplink && matches!(self.kind, TcAttachType::Ingress)
+    }
+}
+
+/// All places, in the order in which they are taken: no packet is translated before its answer can be. The last one is
+/// the egress of the CLAT's device, see [`super::FastPath::complete`]. The longest program to verify, that on the
+/// uplink's ingress, is not the first one: others are attached meanwhile.
 pub(super) fn hooks(ethernet: bool, mode: Mode) -> Vec<Hook> {
     let [out, inward, slow, native] = if ethernet {
         ["v4shim_out_eth", "v4shim_in_eth", "v4shim_slow_eth", "v4shim_nat_eth"]
     } else {
         ["v4shim_out_raw", "v4shim_in_raw", "v4shim_slow_raw", "v4shim_nat_raw"]
     };
-    let mut hooks = vec![Hook { program: inward, on_uplink: true, kind: TcAttachType::Ingress }];
+    let mut hooks = vec![
+        Hook { program: slow, on_uplink: false, kind: TcAttachType::Ingress },
+        Hook { program: inward, on_uplink: true, kind: TcAttachType::Ingress },
+    ];
     if mode == Mode::Shared {
         hooks.push(Hook { program: native, on_uplink: true, kind: TcAttachType::Egress });
     }
-    hooks.push(Hook { program: slow, on_uplink: false, kind: TcAttachType::Ingress });
     hooks.push(Hook { program: out, on_uplink: false, kind: TcAttachType::Egress });
     hooks
 }
@@ -47,8 +59,8 @@ pub(super) fn program<'a>(
     program.try_into().map_err(|_| FastPathError::Object(name))
 }
 
-/// Has the kernel verify and compile the programs, side by side, and attaches each by `link` as soon as those before it
-/// are: either takes the kernel some 10 ms for each of them. Without links the programs are only loaded.
+/// Has the kernel verify and compile the programs, side by side, and attaches all but the last by `link`, each as soon
+/// as those before it are: either takes the kernel some 10 ms for each of them. Without links they are only loaded.
 pub(super) fn load_and_link(
     ebpf: &mut Ebpf,
     hooks: &[Hook],
@@ -58,17 +70,22 @@ pub(super) fn load_and_link(
     let mut attachment = wanted;
     let mut links = Vec::new();
     std::thread::scope(|scope| {
-        let mut loading: Vec<_> = ebpf
+        let mut programs: Vec<_> = ebpf
             .programs_mut()
             .filter_map(|(name, program)| {
-                let place = hooks.iter().position(|hook| hook.program == name)?;
-                Some((place, scope.spawn(move || load_program(hooks[place].program, program))))
+                Some((hooks.iter().position(|hook| hook.program == name)?, program))
             })
+            .collect();
+        // The longest first.
+        programs.sort_by_key(|(place, _)| (!hooks[*place].is_uplink_ingress(), *place));
+        let mut loading: Vec<_> = programs
+            .into_iter()
+            .map(|(place, program)| (place, scope.spawn(move || load_program(hooks[place].program, program))))
             .collect();
         loading.sort_by_key(|(place, _)| *place);
         for (place, thread) in loading {
             let program = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            if attachment != Attachment::Clsact {
+            if attachment != Attachment::Clsact && place + 1 < hooks.len() {
                 match link(&program, &hooks[place]) {
                     Ok(link) => {
                         links.push(link);
@@ -90,6 +107,12 @@ fn load_program(name: &'static str, program: &mut Program) -> Result<ProgramFd, 
     program.load().map_err(failed)?;
     let copy = program.fd().map_err(failed)?.try_clone();
     copy.map_err(|error| failed(error.into()))
+}
+
+/// A program that the kernel has.
+pub(super) fn loaded<'a>(ebpf: &'a mut Ebpf, hook: &Hook) -> Result<&'a ProgramFd, FastPathError> {
+    let failed = |source| FastPathError::Verify { program: hook.program, reason: Box::new(source) };
+    program(ebpf, hook.program)?.fd().map_err(failed)
 }
 
 pub(super) fn attach_link(

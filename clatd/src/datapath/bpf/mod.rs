@@ -1,8 +1,8 @@
 //! The kernel fast path: eBPF programs (`clatd/bpf/`) on the CLAT's device and on the uplink.
 //!
 //! ```text
-//! attach(Params) ─► load (verify, JIT) ─► configure (a map) ─► uplink ingress, clat ingress, uplink egress, clat egress
-//! update(Params) ─► configure                                   Drop ─► detach
+//! attach(Params) ─► load (verify, JIT) ─► configure (a map) ─► clat ingress, uplink ingress, uplink egress
+//! complete() ─► clat egress            update(Params) ─► configure                  Drop ─► detach
 //! ```
 //!
 //! With TCX (Linux 6.6) the attachments are links that the kernel undoes when this process dies, however it dies; the
@@ -33,7 +33,7 @@ pub use error::FastPathError;
 pub use layout::{Flow, Owner};
 pub use link::TcxLink;
 
-use attach::{Hook, attach_filter, attach_link, hooks, load_and_link, program, remove_leftovers};
+use attach::{Hook, attach_filter, attach_link, hooks, load_and_link, loaded, program, remove_leftovers};
 use layout::{ConfigBytes, CounterWords, FlowBytes, FlowKeyBytes};
 
 /// The object, compiled by `build.rs`.
@@ -137,9 +137,11 @@ pub struct FastPath {
     /// The attachment on the uplink's ingress, if it is a link.
     ingress: Option<TcxLink>,
     /// The others.
-    _links: Vec<TcxLink>,
+    links: Vec<TcxLink>,
     /// The filters on the uplink, where there are no links.
     filters: Vec<(&'static str, SchedClassifierLinkId)>,
+    /// Where [`FastPath::complete`] has to attach.
+    last: Option<Hook>,
     ebpf: Ebpf,
     /// What `update` must not change.
     fixed: (u32, u32, bool, Mode),
@@ -156,8 +158,9 @@ const MOST_FLOWS: usize = 1 << 18;
 const PINNED: [&str; 3] = ["FLOWS", "MAPPED", "NATIVE_MAPPED"];
 
 impl FastPath {
-    /// Loads and attaches the programs. `clsact` is called where the kernel has no TCX links, for each interface before
-    /// its first filter.
+    /// Loads the programs and attaches all but the one on the egress of the CLAT's device, without which the daemon
+    /// translates what the host sends: see [`FastPath::complete`]. `clsact` is called where the kernel has no TCX links,
+    /// for each interface before its first filter.
     ///
     /// # Errors
     /// [`FastPathError`] names the call that failed; no program stays attached then.
@@ -173,8 +176,7 @@ impl FastPath {
         configure(&mut ebpf, params, &[])?;
 
         let ethernet = matches!(params.link_kind, LinkKind::Ethernet { .. });
-        // From the far end of the path to the near one: no packet is translated before its answer can be.
-        let hooks = hooks(ethernet, params.mode);
+        let mut hooks = hooks(ethernet, params.mode);
         let interface = |hook: &Hook| match hook.on_uplink {
             true => (params.uplink_ifindex, &uplink),
             false => (params.clat_ifindex, &clat),
@@ -184,7 +186,9 @@ impl FastPath {
                 let (index, name) = interface(hook);
                 attach_link(program, hook, index, name)
             })?;
+        let last = hooks.pop();
         let mut filters = Vec::new();
+        let mut ingress = None;
         if attachment == Attachment::Clsact {
             for hook in hooks {
                 let (index, name) = interface(&hook);
@@ -195,22 +199,43 @@ impl FastPath {
                     filters.push((hook.program, filter));
                 }
             }
+            if params.mode == Mode::Dedicated {
+                remove_leftovers(&uplink);
+            }
+        } else {
+            ingress = hooks.iter().position(Hook::is_uplink_ingress).map(|place| links.remove(place));
         }
-        if attachment == Attachment::Clsact && params.mode == Mode::Dedicated {
-            remove_leftovers(&uplink);
-        }
-        // It was the first.
-        let ingress = (!links.is_empty()).then(|| links.remove(0));
         Ok(Self {
             ingress,
-            _links: links,
+            links,
             filters,
+            last,
             ebpf,
             fixed: (params.clat_ifindex, params.uplink_ifindex, ethernet, params.mode),
             attachment,
             own_ipv4: params.own_ipv4.clone(),
             pin_failure,
         })
+    }
+
+    /// Attaches the program on the egress of the CLAT's device: from now on the kernel translates what it can. The first
+    /// packet need not wait for it: an attachment takes a grace period of the kernel, during which no interface can be
+    /// configured.
+    ///
+    /// # Errors
+    /// As for [`FastPath::attach`]; the other programs stay attached.
+    pub fn complete(&mut self) -> Result<(), FastPathError> {
+        let Some(hook) = &self.last else { return Ok(()) };
+        let index = self.fixed.0;
+        let clat = interface_name(index)?;
+        if self.attachment == Attachment::Clsact {
+            // The qdisc has a filter of ours already.
+            attach_filter(&mut self.ebpf, hook, &clat)?;
+        } else {
+            self.links.push(attach_link(loaded(&mut self.ebpf, hook)?, hook, index, &clat)?);
+        }
+        self.last = None;
+        Ok(())
     }
 
     /// Applies new parameters without a gap. Another device, uplink, kind of link or mode needs a new [`FastPath`].
@@ -324,6 +349,7 @@ impl FastPath {
 fn load(object: &[u8], pins: Option<&Path>) -> Result<Ebpf, FastPathError> {
     let mut loader = EbpfLoader::new();
     // `new` has read the kernel's types, some 20 MB. Nothing in the object is relocated by them.
+
     loader.btf(None);
     if let Some(directory) = pins {
         for name in PINNED {
