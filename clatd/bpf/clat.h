@@ -11,6 +11,7 @@ enum {
 	FLAG_COPY_CLASS = 1 << 3,    /* carry the traffic class over */
 	FLAG_INBOUND = 1 << 4,       /* translate what the host did not ask for, too */
 	FLAG_NEXT_HOP = 1 << 5,      /* next_hop is valid; else the kernel looks the route up */
+	FLAG_OPTIMISTIC = 1 << 6,    /* the CLAT's own IPv6 address is in use, but still being checked (RFC 4429) */
 };
 
 struct config {

@@ -3,6 +3,9 @@
  * Neighbour discovery for a dedicated address (RFC 4861 section 7.2). The address is not the host's, so the kernel does
  * not answer for it; anycast membership would answer up to a second late, a proxy entry needs a sysctl. An
  * advertisement is as long as a solicitation with its link-layer address option, so it is written over it.
+ *
+ * While duplicate address detection has not come to its end the daemon answers, from its packet socket: it must see who
+ * else wants the address, and what it says then must not override what neighbours know (RFC 4429 section 3.3).
  */
 #pragma once
 #include "clat.h"
@@ -22,7 +25,8 @@ struct solicitation {
 #define NA_SOLICITED 0x40000000
 #define NA_OVERRIDE 0x20000000
 
-/* The verdict, or -1 if the packet is not a solicitation for the CLAT's address. Callers check the hop limit. */
+/* The verdict, or -1 if the packet is not a solicitation for the CLAT's address, or the daemon's to answer. Callers check
+ * the hop limit. */
 static __always_inline int answer_solicitation(struct __sk_buff *skb, const struct config *config)
 {
 	void *data, *end;
@@ -32,6 +36,8 @@ static __always_inline int answer_solicitation(struct __sk_buff *skb, const stru
 	__builtin_memcpy(target, in->target, sizeof(target));
 	__builtin_memcpy(asker, in->ip6.source, sizeof(asker));
 	if (in->type != ICMPV6_NEIGHBOUR_SOLICITATION || in->code || !same_address(target, config->clat_ipv6))
+		return -1;
+	if (config->flags & FLAG_OPTIMISTIC)
 		return -1;
 
 	struct {

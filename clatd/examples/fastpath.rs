@@ -40,6 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         mode: if mode == "shared" { Mode::Shared } else { Mode::Dedicated },
         private_ipv4: false,
         copy_traffic_class: true,
+        optimistic: false,
         inbound_allowed: has("allow"),
         own_ipv4: Vec::new(),
         ipv6_mtu: 1500,

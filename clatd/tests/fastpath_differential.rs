@@ -78,6 +78,7 @@ impl Bench {
             mode: Mode::Dedicated,
             private_ipv4,
             copy_traffic_class,
+            optimistic: false,
             inbound_allowed: true,
             own_ipv4: vec![Ipv4Addr::new(203, 0, 113, 77)],
             ipv6_mtu: MTU.ipv6,

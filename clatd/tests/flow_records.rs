@@ -69,6 +69,7 @@ impl Bench {
             mode,
             private_ipv4: false,
             copy_traffic_class: true,
+            optimistic: false,
             inbound_allowed: false,
             own_ipv4: Vec::new(),
             ipv6_mtu: 1500,

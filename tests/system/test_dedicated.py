@@ -1,6 +1,7 @@
 """An IPv6 address of the CLAT's own, as the rest of the segment sees it."""
 import contextlib
 import ipaddress
+import json
 import sys
 from pathlib import Path
 
@@ -9,8 +10,18 @@ from labnet.runner import Case, per_datapath
 from labnet.topology import SERVER, SERVER_ALT
 
 FILTER = Path(topology.__file__).with_name("neighbours.py")
+RIVAL = Path(topology.__file__).with_name("rival.py")
 SETTING = "clat.address=dedicated"
 PREFIX = "2001:db8:1::/64"
+
+# Prints when the first datagram has been echoed.
+FIRST_ECHO = ("import socket, sys, time\n"
+              "while True:\n"
+              "    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(.02)\n"
+              "    try: s.connect((sys.argv[1], 7)); s.send(b'x'); s.recv(10); break\n"
+              "    except OSError: time.sleep(.005)\n"
+              "    finally: s.close()\n"
+              "print(time.monotonic(), flush=True)\n")
 
 
 def words(*addresses):
@@ -58,6 +69,27 @@ class _Neighbours(Case):
             router.run("nft", "delete", "table", "ip6", "known_neighbours", check=False)
             (self.lab.dir / "neighbours.log").unlink()
 
+    def settled(self, daemon, but=None):
+        """The daemon's address once duplicate address detection has come to its end; not the one of `but`."""
+        def found():
+            status = daemon.status()
+            return status["ipv6"] and status["ipv6_optimistic"] is False and status["ipv6"] != but and status["ipv6"]
+        return self.eventually(found, "the end of duplicate address detection")
+
+    @contextlib.contextmanager
+    def rival(self, node, device, mode):
+        """A neighbour who watches, or wants the same address; gives what returns what it has seen."""
+        log = f"rival-{mode}.log"
+        proc = node.spawn(sys.executable, RIVAL, device, self.lab.mac(node, device), mode, log=log)
+        path = self.lab.dir / log
+        try:
+            self.eventually(lambda: "ready" in path.read_text(), "the rival")
+            yield lambda: [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+        finally:
+            proc.terminate()
+            proc.wait(10)
+            path.unlink()
+
     def conflict(self, address):
         """Another host of the segment has that address."""
         self.lab.lan.ip("addr", "add", f"{address}/64", "dev", "eth0", "nodad")
@@ -97,11 +129,48 @@ class Dedicated(_Neighbours):
             self.assertNotIn("error", got)
             self.assertLess(got["longest_gap"], 1, got)
 
+    def test_used_while_it_is_checked(self):
+        """packets flow before duplicate address detection has ended; until then no advertisement overrides another's"""
+        host, router = self.lab.slaac, self.lab.r1
+        with self.rival(router, "seg", "watch") as seen:
+            echo = self.talk(host, FIRST_ECHO, SERVER)
+            with self.clatd(host, SETTING) as daemon:
+                address = self.settled(daemon)
+                replied = float(echo.stdout.readline())
+                about = lambda kind: [e for e in seen() if e["kind"] == kind and e["target"] == address]
+                sure = lambda: [e for e in about("advertisement") if e["flags"] & 0x20]
+                began = about("solicitation")[0]
+                self.assertEqual(began["source"], "::")
+                ended = self.eventually(sure, "the advertisement to everybody")[0]
+                self.assertEqual(ended["flags"], 0x20)
+                self.assertTrue(began["at"] < replied < ended["at"], (began, replied, ended))
+                flags = {e["flags"] for e in about("advertisement") if e["at"] < ended["at"]}
+                self.assertEqual(flags, {0x00, 0x40}, "one to everybody, and an answer to the router")
+                self.forget(address)
+                self.works()
+                self.assertEqual(sure()[-1]["flags"], 0x60, "an answer to the router, that overrides")
+            self.assertNotIn(address, {e["source"] for e in seen() if e["kind"] == "solicitation"})
+
+    def test_conflict_while_it_is_used(self):
+        """whoever says, or checks, that the address is theirs has it: another one is used at once, the first is let go"""
+        host, lan = self.lab.slaac, self.lab.lan
+        for mode in ("claim", "probe"):
+            with self.subTest(mode=mode), self.rival(lan, "eth0", mode) as seen, self.clatd(host, SETTING) as daemon:
+                events = lambda kind: [e for e in seen() if e["kind"] == kind]
+                first = self.eventually(lambda: events("got in the way"), "the rival to act")[0]
+                address = self.settled(daemon, but=first["target"])
+                self.assertIn(f"{first['target']} is in use by another host", daemon.tail(100))
+                self.works()
+                self.assertEqual(daemon.status()["ipv6"], address)
+                self.assertGreater(len(events("asked")), 3)
+                answers = [e for e in events("advertisement") if e["target"] == first["target"] and e["at"] > first["at"]]
+                self.assertEqual(answers, [])
+
     def test_address_is_defended(self):
         """another host that wants the address learns by duplicate address detection that it is taken"""
         lan = self.lab.lan
         with self.clatd(self.lab.slaac, SETTING) as daemon:
-            address = daemon.status()["ipv6"]
+            address = self.settled(daemon)
             lan.sysctl(net__ipv6__conf__eth0__accept_dad=1)
             lan.ip("addr", "add", f"{address}/64", "dev", "eth0")
             self.addCleanup(lan.ip, "addr", "del", f"{address}/64", "dev", "eth0", check=False)
@@ -130,12 +199,12 @@ class Choice(_Neighbours):
         """an address that another host has is not used: the next one is, again after a restart; the first one when it is free"""
         lab, host = self.lab, self.lab.slaac
         with self.clatd(host, SETTING) as daemon:
-            first = daemon.status()["ipv6"]
+            first = self.settled(daemon)
         self.conflict(first)
         taken = set()
         for _ in range(2):
             with self.clatd(host, SETTING) as daemon:
-                taken.add(daemon.status()["ipv6"])
+                taken.add(self.settled(daemon, but=first))
                 self.assertIn(f"{first} is in use by another host", daemon.tail(100))
                 self.works()
                 # Whose it is goes on as before.
@@ -144,12 +213,12 @@ class Choice(_Neighbours):
                 self.assertEqual(self.entry(first)[0], lab.mac(lab.lan))
         self.assertEqual(len(taken), 1, "not the same one after a restart")
         self.assertNotIn(first, taken)
-        # Free again. The router still knows it elsewhere, and must learn at once that it has moved.
+        # Free again. The router still knows it elsewhere, and must learn that it has moved as soon as that is sure.
         lab.lan.ip("addr", "del", f"{first}/64", "dev", "eth0")
         self.assertEqual(self.entry(first)[0], lab.mac(lab.lan))
         with self.clatd(host, SETTING) as daemon:
-            self.assertEqual(daemon.status()["ipv6"], first)
-            self.assertEqual(self.entry(first)[0], lab.mac(host))
+            self.assertEqual(self.settled(daemon), first)
+            self.eventually(lambda: self.entry(first)[0] == lab.mac(host), "the router to learn of it")
             self.works()
 
     def test_checksum_neutral(self):

@@ -100,7 +100,11 @@ fn table(document: &Value) -> String {
         let mtu = document["mtu"].as_u64().unwrap_or_default();
         row("addresses", format!("{four} on {} (MTU {mtu})", text(&document["device"])));
         row("", String::new());
-        row("as", format!("{six} ({})", text(&document["address_mode"])));
+        let checking = match document["ipv6_optimistic"].as_bool() {
+            Some(true) => ", still being checked",
+            _ => "",
+        };
+        row("as", format!("{six} ({}{checking})", text(&document["address_mode"])));
     }
     let datapath = &document["datapath"];
     if let Some(kind) = datapath["kind"].as_str() {

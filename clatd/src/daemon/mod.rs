@@ -433,7 +433,10 @@ impl Daemon {
     /// Does what the state machine wants.
     fn converge(&mut self, now: Instant) -> Result<(), Fatal> {
         let mut decision = self.machine.decision(now);
-        self.mind_address(&decision, now);
+        if !self.mind_address(&decision, now) {
+            // What it wants may be something else now.
+            decision = self.machine.decision(now);
+        }
         match &decision.desired {
             None => {
                 if self.datapath.is_some() {
@@ -557,29 +560,38 @@ impl Daemon {
         }
     }
 
-    /// Checks and defends an address of the CLAT's own.
-    fn mind_address(&mut self, decision: &Decision, now: Instant) {
+    /// Checks and defends an address of the CLAT's own. False if that is impossible.
+    fn mind_address(&mut self, decision: &Decision, now: Instant) -> bool {
         let wanted = match (&decision.check_address, &decision.desired) {
             (Some((uplink, address)), _) => Some((uplink.clone(), *address)),
             (None, Some(desired)) => match desired.identity {
-                Identity::Own { address, on_link: true } => Some((desired.uplink.clone(), address)),
+                Identity::Own { address, on_link: true, .. } => Some((desired.uplink.clone(), address)),
                 _ => None,
             },
             (None, None) => None,
         };
         let Some((uplink, address)) = wanted else {
             self.guard = None;
-            return;
+            return true;
         };
-        if self.guard.as_ref().is_some_and(|g| g.address() == address && g.ifindex() == uplink.ifindex) {
-            return;
+        // One that has checked the address is not enough if it has to be checked again.
+        let serves = |guard: &Guard| guard.deadline().is_some() || decision.check_address.is_none();
+        if self.guard.as_ref().is_some_and(|guard| {
+            guard.address() == address && guard.ifindex() == uplink.ifindex && serves(guard)
+        }) {
+            return true;
         }
-        let Some(mac) = uplink.mac else { return };
-        match Guard::check(uplink.ifindex, mac, address, now) {
-            Ok(guard) => self.guard = Some(guard),
+        let Some(mac) = uplink.mac else { return true };
+        let source = self.machine.host().and_then(|host| link_local(host, uplink.ifindex));
+        match Guard::check(uplink.ifindex, mac, address, decision.desired.is_some(), source, now) {
+            Ok(guard) => {
+                self.guard = Some(guard);
+                true
+            }
             Err(error) => {
                 let reason = format!("cannot check {address} on {}: {error}", uplink.name);
                 self.machine.handle(Event::Refused(reason), now);
+                false
             }
         }
     }
@@ -589,12 +601,15 @@ impl Daemon {
         let ifindex = guard.ifindex();
         let source = self.machine.host().and_then(|host| link_local(host, ifindex));
         match guard.process(source, now) {
-            Some(Outcome::Unique) => self.machine.handle(Event::AddressChecked(guard.address(), true), now),
+            Some(Outcome::Unique) => {
+                tracing::debug!("nobody else uses {}", guard.address());
+                self.machine.handle(Event::AddressChecked(ifindex, guard.address(), true), now);
+            }
             Some(Outcome::Duplicate) => {
                 let address = guard.address();
                 tracing::warn!("{address} is in use by another host");
                 self.guard = None;
-                self.machine.handle(Event::AddressChecked(address, false), now);
+                self.machine.handle(Event::AddressChecked(ifindex, address, false), now);
             }
             None => {}
         }
@@ -613,9 +628,11 @@ impl Daemon {
         own
     }
 
-    /// Logs a change of state, once.
+    /// Logs a change of state, or of the address in use, once.
     fn announce(&mut self, decision: Decision, now: Instant) {
-        if decision.state != self.decision.state {
+        let outer = |decision: &Decision| decision.desired.as_ref().map(|desired| desired.identity.outer());
+        let changed = decision.state != self.decision.state;
+        if changed || (decision.state == State::Active && outer(&decision) != outer(&self.decision)) {
             match (&decision.state, &decision.desired) {
                 (State::Active, Some(desired)) => tracing::info!(
                     "active: {} is {} towards {} on {}",
@@ -630,6 +647,8 @@ impl Daemon {
                     None => tracing::info!("{}", state.as_str()),
                 },
             }
+        }
+        if changed {
             self.since = now;
         }
         self.decision = decision;

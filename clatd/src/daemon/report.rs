@@ -44,6 +44,7 @@ impl Daemon {
             "prefixes": self.prefixes.describe(self.machine.host()),
             "ipv4": desired.map(|d| d.ipv4),
             "ipv6": desired.map(|d| d.identity.outer()),
+            "ipv6_optimistic": desired.map(|d| d.identity.is_optimistic()),
             "address_mode": mode_name(self.config.clat.address),
             "mtu": desired.map(|d| d.mtu),
             "datapath": self.datapath.as_ref().map(|datapath| json!({

@@ -228,6 +228,7 @@ fn params(
             Identity::Shared { .. } => Mode::Shared,
             Identity::Own { .. } => Mode::Dedicated,
         },
+        optimistic: desired.identity.is_optimistic(),
         private_ipv4: settings.private_ipv4,
         copy_traffic_class: settings.copy_traffic_class,
         inbound_allowed: desired.inbound_allow,

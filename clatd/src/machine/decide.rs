@@ -14,6 +14,9 @@ const HEADER_GROWTH: u32 = 20;
 /// Least MTU of an IPv6 link (RFC 8200 §5).
 const IPV6_LEAST_MTU: u32 = 1280;
 
+/// How many addresses are used before they are checked: no more than RFC 7217 §6 has a host try (IDGEN_RETRIES).
+const OPTIMISTIC_TRIES: u8 = 3;
+
 /// Why there is nothing to wish for.
 #[derive(Debug)]
 pub(super) enum Not {
@@ -198,14 +201,16 @@ impl Machine {
         }
     }
 
-    /// An address that is not the host's: on Ethernet only after duplicate
-    /// address detection (RFC 4862 §5.4).
+    /// An address that is not the host's. On Ethernet duplicate address detection (RFC 4862 §5.4) goes on while it is
+    /// used already (RFC 4429): it is pseudo-random, so hardly anybody has it. Where somebody objects again and again it
+    /// comes first.
     fn own(&self, uplink: &Uplink, address: Ipv6Addr) -> Result<Identity, Not> {
         let on_link = uplink.mac.is_some();
-        if on_link && self.memory.unique != Some((uplink.ifindex, address)) {
+        let unchecked = on_link && self.memory.unique != Some((uplink.ifindex, address));
+        if unchecked && self.memory.dad_counter >= OPTIMISTIC_TRIES {
             return Err(Not::Checked(uplink.clone(), address));
         }
-        Ok(Identity::Own { address, on_link })
+        Ok(Identity::Own { address, on_link, optimistic: unchecked })
     }
 }
 

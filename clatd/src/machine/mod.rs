@@ -56,6 +56,8 @@ pub enum Identity {
         address: Ipv6Addr,
         /// True on links with neighbour discovery.
         on_link: bool,
+        /// True while duplicate address detection has not ended (RFC 4429).
+        optimistic: bool,
     },
 }
 
@@ -66,6 +68,11 @@ impl Identity {
             Self::Shared { outer, .. } => outer,
             Self::Own { address, .. } => address,
         }
+    }
+
+    /// True if somebody else may yet turn out to have that address.
+    pub fn is_optimistic(&self) -> bool {
+        matches!(self, Self::Own { optimistic: true, .. })
     }
 }
 
@@ -161,8 +168,8 @@ pub enum Event {
     Prefix(Option<UsedPrefix>),
     /// Our device exists under this index, or no longer.
     Device(Option<u32>),
-    /// Duplicate address detection of an address of ours ended; true: unique.
-    AddressChecked(Ipv6Addr, bool),
+    /// Duplicate address detection of an address of ours on the link with this index ended; true: unique.
+    AddressChecked(u32, Ipv6Addr, bool),
     /// The host is as the last decision wanted it.
     Applied,
     /// The host refused.
@@ -178,7 +185,8 @@ pub struct Decision {
     pub state: State,
     /// What the host should look like; `None`: as if we had never run.
     pub desired: Option<Desired>,
-    /// An address that needs duplicate address detection first, and the link.
+    /// An address that needs duplicate address detection, and the link: before it is used, or while it is already in use
+    /// if `desired` has it.
     pub check_address: Option<(Uplink, Ipv6Addr)>,
 }
 
@@ -234,7 +242,11 @@ impl Machine {
                 }
                 self.device = device;
             }
-            Event::AddressChecked(address, unique) => self.address_checked(address, unique),
+            Event::AddressChecked(_, _, false) => {
+                self.memory.dad_counter = self.memory.dad_counter.saturating_add(1);
+                self.memory.unique = None;
+            }
+            Event::AddressChecked(ifindex, address, true) => self.memory.unique = Some((ifindex, address)),
             Event::Applied => {
                 self.memory.applied = true;
                 self.memory.refused = None;
@@ -268,7 +280,13 @@ impl Machine {
     /// What follows from all that is known.
     pub fn decision(&mut self, now: Instant) -> Decision {
         let (state, desired, check_address) = match self.want() {
-            Ok(desired) => self.outcome(desired, now),
+            Ok(desired) => {
+                let (state, desired) = self.outcome(desired, now);
+                let optimistic = desired.as_ref().filter(|desired| desired.identity.is_optimistic());
+                let check_address =
+                    optimistic.map(|desired| (desired.uplink.clone(), desired.identity.outer()));
+                (state, desired, check_address)
+            }
             Err(decide::Not::Yet(state)) => (state, None, None),
             Err(decide::Not::Checked(uplink, address)) => {
                 let reason = format!("making sure that nobody else uses {address}");
@@ -277,36 +295,24 @@ impl Machine {
         };
         if desired.is_none() {
             self.memory.applied = false;
+            // An address that is given up is nobody's.
+            self.memory.unique = None;
         }
         Decision { state, desired, check_address }
     }
 
-    fn outcome(
-        &self,
-        desired: Desired,
-        now: Instant,
-    ) -> (State, Option<Desired>, Option<(Uplink, Ipv6Addr)>) {
+    fn outcome(&self, desired: Desired, now: Instant) -> (State, Option<Desired>) {
         match &self.memory.refused {
-            Some((reason, _, at)) if now < *at => (State::Degraded(reason.clone()), None, None),
-            Some((reason, _, _)) => (State::Degraded(reason.clone()), Some(desired), None),
-            None if self.memory.applied => (State::Active, Some(desired), None),
-            None => (State::Starting, Some(desired), None),
+            Some((reason, _, at)) if now < *at => (State::Degraded(reason.clone()), None),
+            Some((reason, _, _)) => (State::Degraded(reason.clone()), Some(desired)),
+            None if self.memory.applied => (State::Active, Some(desired)),
+            None => (State::Starting, Some(desired)),
         }
     }
 
     fn retry_at(&mut self, at: Instant) {
         if let Some(refused) = &mut self.memory.refused {
             refused.2 = refused.2.min(at);
-        }
-    }
-
-    fn address_checked(&mut self, address: Ipv6Addr, unique: bool) {
-        if unique {
-            let ifindex = self.host.as_ref().and_then(|h| h.to_prefix.as_ref()).map_or(0, |r| r.ifindex);
-            self.memory.unique = Some((ifindex, address));
-        } else {
-            self.memory.dad_counter = self.memory.dad_counter.saturating_add(1);
-            self.memory.unique = None;
         }
     }
 }

@@ -193,20 +193,67 @@ fn the_configured_uplink_is_the_only_one() {
     );
 }
 
+/// A machine for an address of its own.
+fn dedicated() -> (Machine, Instant) {
+    knowing(clat(|clat| clat.address = AddressMode::Dedicated), host())
+}
+
+/// The address that is in use while it is checked.
+fn in_use_and_checked(machine: &mut Machine, now: Instant) -> Ipv6Addr {
+    let decision = machine.decision(now);
+    let (uplink, address) = decision.check_address.unwrap();
+    assert_eq!(uplink.ifindex, ETH0);
+    let identity = decision.desired.unwrap().identity;
+    assert_eq!(identity, Identity::Own { address, on_link: true, optimistic: true });
+    address
+}
+
 #[test]
-fn a_dedicated_address_is_checked_first_and_changes_after_a_conflict() {
-    let settings = clat(|clat| clat.address = AddressMode::Dedicated);
-    let (mut machine, now) = knowing(settings, host());
+fn a_dedicated_address_is_used_while_it_is_checked() {
+    let (mut machine, now) = dedicated();
+    let address = in_use_and_checked(&mut machine, now);
+    machine.handle(Event::Applied, now);
+    assert_eq!(machine.decision(now).state, State::Active);
+    machine.handle(Event::AddressChecked(ETH0, address, true), now);
+    let decision = machine.decision(now);
+    assert_eq!(decision.check_address, None);
+    let identity = decision.desired.unwrap().identity;
+    assert_eq!(identity, Identity::Own { address, on_link: true, optimistic: false });
+}
+
+#[test]
+fn after_a_conflict_another_address_is_used_and_after_many_it_is_checked_first() {
+    let (mut machine, now) = dedicated();
+    let mut tried = Vec::new();
+    for _ in 0..3 {
+        let address = in_use_and_checked(&mut machine, now);
+        machine.handle(Event::Applied, now);
+        machine.handle(Event::AddressChecked(ETH0, address, false), now);
+        assert!(!tried.contains(&address));
+        tried.push(address);
+    }
     let decision = machine.decision(now);
     assert_eq!(decision.desired, None);
-    let (uplink, first) = decision.check_address.unwrap();
-    assert_eq!(uplink.ifindex, ETH0);
-    machine.handle(Event::AddressChecked(first, false), now);
-    let (_, second) = machine.decision(now).check_address.unwrap();
-    assert_ne!(first, second);
-    machine.handle(Event::AddressChecked(second, true), now);
-    let desired = machine.decision(now).desired.unwrap();
-    assert_eq!(desired.identity, Identity::Own { address: second, on_link: true });
+    assert!(matches!(decision.state, State::Waiting(why) if why.contains("nobody else uses")));
+    let (_, address) = decision.check_address.unwrap();
+    assert!(!tried.contains(&address));
+    machine.handle(Event::AddressChecked(ETH0, address, true), now);
+    let identity = machine.decision(now).desired.unwrap().identity;
+    assert_eq!(identity, Identity::Own { address, on_link: true, optimistic: false });
+}
+
+#[test]
+fn an_address_that_was_given_up_is_checked_again() {
+    let (mut machine, now) = dedicated();
+    let address = in_use_and_checked(&mut machine, now);
+    machine.handle(Event::AddressChecked(ETH0, address, true), now);
+    assert_eq!(machine.decision(now).check_address, None);
+    let mut down = host();
+    down.links[0].up = false;
+    machine.handle(Event::Host(Box::new(down)), now);
+    assert_eq!(machine.decision(now).desired, None);
+    machine.handle(Event::Host(Box::new(host())), now);
+    assert_eq!(in_use_and_checked(&mut machine, now), address);
 }
 
 #[test]

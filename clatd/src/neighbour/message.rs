@@ -61,13 +61,20 @@ pub fn duplicate_detection(target: Ipv6Addr) -> Vec<u8> {
     packet(Ipv6Addr::UNSPECIFIED, solicited_node(target), SOLICITATION, 0, target, &[])
 }
 
-/// Says that `target` is at `mac`: to `destination`, or to everybody if that is unspecified.
-pub fn advertisement(source: Ipv6Addr, destination: Ipv6Addr, target: Ipv6Addr, mac: [u8; 6]) -> Vec<u8> {
+/// Says that `target` is at `mac`: to `destination`, or to everybody if that is unspecified. `sure` once the address has
+/// passed duplicate address detection.
+pub fn advertisement(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    target: Ipv6Addr,
+    mac: [u8; 6],
+    sure: bool,
+) -> Vec<u8> {
     let everybody = destination.is_unspecified();
     let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-    // The address has passed duplicate address detection: it is ours, and no proxy's. Without the override flag a
-    // neighbour that knew it elsewhere would go on sending there until that fails (RFC 4861 §7.2.5).
-    let flags = if everybody { FLAG_OVERRIDE } else { FLAG_OVERRIDE | FLAG_SOLICITED };
+    // It is ours, and no proxy's: without the override flag a neighbour that knew it elsewhere would go on sending there
+    // until that fails (RFC 4861 §7.2.5). Before we are sure, that is what shall be (RFC 4429 §3.3).
+    let flags = if sure { FLAG_OVERRIDE } else { 0 } | if everybody { 0 } else { FLAG_SOLICITED };
     let to = if everybody { all_nodes } else { destination };
     let [a, b, c, d, e, f] = mac;
     packet(source, to, ADVERTISEMENT, flags, target, &[OPTION_TARGET, 1, a, b, c, d, e, f])
@@ -134,10 +141,13 @@ mod tests {
         let asked = solicitation(source, target, MAC);
         assert_eq!(parse(&asked), Some(Message::Solicitation { source, target }));
         for to in [ip("fe80::2"), Ipv6Addr::UNSPECIFIED] {
-            let told = advertisement(ip("fe80::1"), to, target, MAC);
-            assert_eq!(parse(&told), Some(Message::Advertisement { target }));
-            // Override; solicited only if somebody asked (RFC 4861 §4.4).
-            assert_eq!(told[44], if to.is_unspecified() { 0x20 } else { 0x60 });
+            for sure in [true, false] {
+                let told = advertisement(ip("fe80::1"), to, target, MAC, sure);
+                assert_eq!(parse(&told), Some(Message::Advertisement { target }));
+                // Override if we are sure; solicited only if somebody asked (RFC 4861 §4.4).
+                let solicited = if to.is_unspecified() { 0 } else { 0x40 };
+                assert_eq!(told[44], solicited | if sure { 0x20 } else { 0 });
+            }
         }
     }
 

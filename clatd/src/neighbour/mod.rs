@@ -1,7 +1,7 @@
 //! An IPv6 address on the uplink that is the CLAT's and not the host's: made
-//! sure of before it is used (RFC 4862 §5.4) and answered for afterwards, from
-//! user space, so that no setting of the host changes and nothing is left of
-//! it when the process ends.
+//! sure of (RFC 4862 §5.4), before it is used or while it is used already
+//! (RFC 4429), and answered for, from user space, so that no setting of the
+//! host changes and nothing is left of it when the process ends.
 
 pub mod message;
 
@@ -38,17 +38,31 @@ pub struct Guard {
     address: Ipv6Addr,
     /// While the address is being checked: until when.
     checking: Option<Instant>,
+    /// It is in use meanwhile.
+    optimistic: bool,
 }
 
 impl Guard {
-    /// Begins to check the address. It is answered for once it has passed.
-    pub fn check(ifindex: u32, mac: [u8; 6], address: Ipv6Addr, now: Instant) -> io::Result<Self> {
+    /// Begins to check the address. It is answered for once it has passed, or at once if it is used optimistically;
+    /// `source` is the link-local address from which neighbours are told then.
+    pub fn check(
+        ifindex: u32,
+        mac: [u8; 6],
+        address: Ipv6Addr,
+        optimistic: bool,
+        source: Option<Ipv6Addr>,
+        now: Instant,
+    ) -> io::Result<Self> {
         let socket = sys::neighbour_discovery_socket(ifindex)?;
         let group = message::solicited_node(address);
         sys::packet_multicast(socket.as_fd(), ifindex, message::multicast_mac(group))?;
-        let guard = Self { socket, ifindex, mac, address, checking: Some(now + PATIENCE) };
+        let guard = Self { socket, ifindex, mac, address, checking: Some(now + PATIENCE), optimistic };
         let question = message::duplicate_detection(address);
         guard.send(message::multicast_mac(group), &question)?;
+        if optimistic {
+            // Routers that learn from it (RFC 9131) let the first answer through. Nobody's entry is overridden.
+            guard.answer(source, Ipv6Addr::UNSPECIFIED, ALL_NODES);
+        }
         Ok(guard)
     }
 
@@ -80,11 +94,11 @@ impl Guard {
             };
             match message::parse(&packet[..length]) {
                 Some(Message::Solicitation { source: asker, target }) if target == self.address => {
-                    if self.checking.is_some() {
-                        if asker.is_unspecified() {
-                            return Some(Outcome::Duplicate);
-                        }
-                    } else {
+                    // Somebody else who checks the address is not told (RFC 4862 §5.4.3): neither of us has it.
+                    if self.checking.is_some() && asker.is_unspecified() {
+                        return Some(Outcome::Duplicate);
+                    }
+                    if self.checking.is_none() || self.optimistic {
                         self.answer(source, asker, from);
                     }
                 }
@@ -108,7 +122,7 @@ impl Guard {
     /// Tells `asker` (or everybody) where the address is.
     fn answer(&self, source: Option<Ipv6Addr>, asker: Ipv6Addr, mac: [u8; 6]) {
         let Some(source) = source else { return };
-        let packet = message::advertisement(source, asker, self.address, self.mac);
+        let packet = message::advertisement(source, asker, self.address, self.mac, self.checking.is_none());
         if let Err(error) = self.send(mac, &packet) {
             tracing::debug!("cannot answer for {}: {error}", self.address);
         }

@@ -161,7 +161,7 @@ pub const KEYS: &[Key] = &[
         example: r#""shared""#,
         doc: "The IPv6 address that translated packets carry: the host's own (\"shared\"; works everywhere, also \
               with a single DHCPv6 address), one of their own in a /64 of the uplink (\"dedicated\"), or the one \
-              given here.",
+              given here. One of their own is in use while duplicate address detection goes on (RFC 4429).",
         set: |config, value| {
             config.clat.address = match check::string(value, r#""shared""#)? {
                 "shared" => Address::Shared,

@@ -22,6 +22,7 @@ const FLAG_WELL_KNOWN: u32 = 1 << 2;
 const FLAG_COPY_CLASS: u32 = 1 << 3;
 const FLAG_INBOUND: u32 = 1 << 4;
 const FLAG_NEXT_HOP: u32 = 1 << 5;
+const FLAG_OPTIMISTIC: u32 = 1 << 6;
 
 pub(super) fn config(params: &Params) -> ConfigBytes {
     let mut flags = 0;
@@ -36,6 +37,7 @@ pub(super) fn config(params: &Params) -> ConfigBytes {
     set(FLAG_COPY_CLASS, params.copy_traffic_class);
     set(FLAG_INBOUND, params.inbound_allowed);
     set(FLAG_NEXT_HOP, params.next_hop.is_some());
+    set(FLAG_OPTIMISTIC, params.optimistic);
     let mac = match params.link_kind {
         LinkKind::Ethernet { mac } => mac,
         LinkKind::RawIp => [0; 6],

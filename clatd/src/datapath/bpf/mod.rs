@@ -114,6 +114,8 @@ pub struct Params {
     pub clat_ipv6: Ipv6Addr,
     /// Whose that is.
     pub mode: Mode,
+    /// It is still being checked (RFC 4429): neighbour solicitations for it are not answered here.
+    pub optimistic: bool,
     /// The NAT64 serves private IPv4 addresses.
     pub private_ipv4: bool,
     /// Carry the traffic class over.
