@@ -132,6 +132,7 @@ class Dedicated(_Neighbours):
     def test_used_while_it_is_checked(self):
         """packets flow before duplicate address detection has ended; until then no advertisement overrides another's"""
         host, router = self.lab.slaac, self.lab.r1
+        router.ip("-6", "neigh", "flush", "dev", "seg")   # so that it asks
         with self.rival(router, "seg", "watch") as seen:
             echo = self.talk(host, FIRST_ECHO, SERVER)
             with self.clatd(host, SETTING) as daemon:
