@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, PerCpuArray};
-use clatd::datapath::bpf::{Attachment, Event, LinkKind, Mode, Params};
+use clatd::datapath::bpf::{Attachment, Event, LinkKind, Mode, Params, records_for_test};
 use nix::time::{ClockId, clock_gettime};
 use xlat::Pref64;
 use xlat::checksum::{Sum, ipv6_pseudo_header};
@@ -330,4 +330,56 @@ fn without_a_free_port_a_flow_fails_at_once_and_is_counted() {
         // Ports that nobody has are still to be had.
         assert_eq!(bench.send(protocol, 500, SYN), (TC_ACT_REDIRECT, 500), "protocol {protocol}");
     }
+}
+
+#[test]
+fn expired_records_are_deleted_and_living_ones_are_not() {
+    let Some(mut bench) = Bench::new(Mode::Shared) else { return };
+    let key = |port: u16, owner: u8| -> Key {
+        let mut key = [0; 24];
+        key[..16].copy_from_slice(&pref64().embed(SERVER).octets());
+        key[16..18].copy_from_slice(&PORT.to_be_bytes());
+        key[18..20].copy_from_slice(&port.to_be_bytes());
+        (key[20], key[21]) = (UDP, owner);
+        key
+    };
+    // Later than it is, for machines that have just been started.
+    let now = std::time::Duration::from_nanos(now_ns()) + std::time::Duration::from_secs(1000);
+    // How old its last packet is, in seconds, and the port inside.
+    let flow = |age: u64, port: u16| -> Record {
+        let mut record = [0; 16];
+        let seen = now.as_nanos() as u64 - age * 1_000_000_000;
+        record[..8].copy_from_slice(&seen.to_ne_bytes());
+        record[8..10].copy_from_slice(&port.to_be_bytes());
+        record[10] = OWNER_CLAT;
+        record[12..].copy_from_slice(&300_u32.to_ne_bytes());
+        record
+    };
+    // Of each three ports one expired flow, one that lives, and one that lives with another port on the wire.
+    let (mut kept, mut kept_mapped) = (Vec::new(), Vec::new());
+    for port in (3000..3300).step_by(3) {
+        let [expired, living, other] = [port, port + 1, port + 2];
+        bench.flows().insert(key(expired, 0), flow(301, expired), 0).unwrap();
+        bench.flows().insert(key(living, 0), flow(290, living), 0).unwrap();
+        bench.flows().insert(key(other, 0), flow(1, other + 10_000), 0).unwrap();
+        kept.extend([key(living, 0), key(other, 0)]);
+        kept_mapped.push(key(other + 10_000, OWNER_CLAT));
+        let mut mapped: HashMap<_, Key, [u8; 2]> = bench.0.map_mut("MAPPED").unwrap().try_into().unwrap();
+        mapped.insert(key(other + 10_000, OWNER_CLAT), other.to_be_bytes(), 0).unwrap();
+        // To a record that is gone, to one that expires, and to somebody else's.
+        mapped.insert(key(expired + 20_000, OWNER_CLAT), (expired + 30_000).to_be_bytes(), 0).unwrap();
+        mapped.insert(key(expired + 10_000, OWNER_CLAT), expired.to_be_bytes(), 0).unwrap();
+        mapped.insert(key(other + 10_000, OWNER_NATIVE), other.to_be_bytes(), 0).unwrap();
+    }
+    let deleted = records_for_test(&bench.0).unwrap().expire(now).unwrap();
+    assert_eq!(deleted, 100 + 300);
+    let mut left: Vec<_> = bench.flows().keys().map(Result::unwrap).collect();
+    left.sort_unstable();
+    kept.sort_unstable();
+    assert_eq!(left, kept);
+    let mapped: HashMap<_, Key, [u8; 2]> = bench.0.map_mut("MAPPED").unwrap().try_into().unwrap();
+    let mut left: Vec<_> = mapped.keys().map(Result::unwrap).collect();
+    left.sort_unstable();
+    kept_mapped.sort_unstable();
+    assert_eq!(left, kept_mapped);
 }

@@ -19,6 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::time::{ClockId, clock_gettime};
 use pref64::config::Config;
 use pref64::{Pref64, Source, state};
 use xlat::OwnIpv4;
@@ -48,6 +49,8 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// The host is read afresh this often even if it says nothing (a lost notification must not matter for ever).
 const RECHECK: Duration = Duration::from_secs(300);
 
+/// Expired flow records are deleted this often.
+const SWEEP: Duration = Duration::from_secs(300);
 /// While the operator is still looking, a taken name ends the program.
 const JUST_STARTED: Duration = Duration::from_secs(1);
 
@@ -94,6 +97,8 @@ pub struct Daemon {
     since: Instant,
     /// When to read the host again.
     look: Instant,
+    /// When to delete expired flow records.
+    sweep: Instant,
     started: Instant,
     notifier: Notifier,
     /// How to read the configuration again.
@@ -213,6 +218,7 @@ impl Daemon {
             decision,
             since: now,
             look: now,
+            sweep: now + SWEEP,
             started: now,
             notifier: Notifier::from_environment(),
             reread,
@@ -262,6 +268,7 @@ impl Daemon {
             self.check_guard(now);
             self.converge(now)?;
             self.mind_predecessor(now);
+            self.sweep_records(now);
             self.notifier.status(&self.summary());
             self.notifier.sign_of_life(now);
             if !announced {
@@ -277,6 +284,7 @@ impl Daemon {
     fn wait(&mut self) -> Result<(), Fatal> {
         let deadlines = [
             Some(self.look),
+            Some(self.sweep),
             self.machine.next_deadline(),
             self.prefixes.deadline(),
             self.guard.as_ref().and_then(Guard::deadline),
@@ -548,6 +556,25 @@ impl Daemon {
         self.reached = None;
         self.machine.handle(Event::Device(None), Instant::now());
         errors
+    }
+
+    /// Deletes expired flow records now and then, in a thread of its own: there may be many.
+    fn sweep_records(&mut self, now: Instant) {
+        if now < self.sweep {
+            return;
+        }
+        self.sweep = now + SWEEP;
+        let Some(records) = self.datapath.as_ref().and_then(Datapath::records) else { return };
+        let sweep = move || -> anyhow::Result<usize> {
+            Ok(records?.expire(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into())?)
+        };
+        let spawned = std::thread::Builder::new().name("records".into()).spawn(move || match sweep() {
+            Ok(deleted) => tracing::debug!("{deleted} expired flow record(s) deleted"),
+            Err(error) => tracing::warn!("cannot delete expired flow records: {error:#}"),
+        });
+        if let Err(error) = spawned {
+            tracing::warn!("cannot delete expired flow records: cannot start a thread: {error}");
+        }
     }
 
     fn datapath_failed(&mut self) {

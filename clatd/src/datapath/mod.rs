@@ -15,7 +15,9 @@ use xlat::{LinkMtu, OwnIpv4, Translator};
 use crate::counters::Counters;
 use crate::host::change::clat_ipv6;
 use crate::machine::{Desired, Identity};
-use bpf::{Attachment, EnsureClsact, FastCounters, FastPath, FastPathError, LinkKind, Mode, Params, TcxLink};
+use bpf::{
+    Attachment, EnsureClsact, FastCounters, FastPath, FastPathError, LinkKind, Mode, Params, Records, TcxLink,
+};
 use tun::{Device, Offloads, Pump, Rules};
 
 /// Who carries packets between device and uplink.
@@ -171,6 +173,11 @@ impl Datapath {
     /// What the kernel counted, with the fast path.
     pub fn fast_counters(&self) -> Option<FastCounters> {
         self.fast.as_ref()?.counters().ok()
+    }
+
+    /// The flow records of the fast path.
+    pub fn records(&self) -> Option<Result<Records, FastPathError>> {
+        self.fast.as_ref().map(FastPath::records)
     }
 
     /// Why flow records will not outlive this process.

@@ -127,6 +127,18 @@ impl Flow {
     }
 }
 
+/// For an entry of MAPPED: the key of the record that it leads to, and whether a record is that one.
+pub(super) fn mapped_flow(
+    key: &FlowKeyBytes,
+    outside: [u8; 2],
+) -> (FlowKeyBytes, impl Fn(&FlowBytes) -> bool) {
+    let (inside, owner) = ([key[18], key[19]], key[21]);
+    let mut outer = *key;
+    outer[18..20].copy_from_slice(&outside);
+    outer[21] = 0;
+    (outer, move |flow| flow[8..10] == inside && flow[10] == owner)
+}
+
 /// The key of an own IPv4 address.
 pub(super) fn own_key(address: Ipv4Addr) -> [u8; 4] {
     address.octets()

@@ -16,10 +16,10 @@ mod counters;
 mod error;
 mod layout;
 mod link;
+mod records;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::tc::SchedClassifierLinkId;
@@ -32,6 +32,7 @@ pub use counters::{Class, Count, Event, FastCounters, Way};
 pub use error::FastPathError;
 pub use layout::{Flow, Owner};
 pub use link::TcxLink;
+pub use records::Records;
 
 use attach::{Hook, attach_filter, attach_link, hooks, load_and_link, loaded, program, remove_leftovers};
 use layout::{ConfigBytes, CounterWords, FlowBytes, FlowKeyBytes};
@@ -322,30 +323,19 @@ impl FastPath {
         Ok(flows)
     }
 
-    /// Deletes expired records and returns how many are left. The programs ignore expired records anyway and the map
-    /// evicts old ones, so this only keeps the listing tidy. `now` is CLOCK_MONOTONIC.
+    /// The flow records, to put in order in another thread.
     ///
     /// # Errors
-    /// When the map cannot be read.
-    pub fn expire(&mut self, now: Duration) -> Result<usize, FastPathError> {
-        let map = self.ebpf.map_mut("FLOWS").ok_or(FastPathError::Object("FLOWS"))?;
-        let mut map: HashMap<_, FlowKeyBytes, FlowBytes> =
-            map.try_into().map_err(FastPathError::map("FLOWS"))?;
-        let mut expired = Vec::new();
-        let mut left = 0;
-        for (key, flow) in map.iter().take(MOST_FLOWS).flatten() {
-            if Flow::decode(&key, &flow).is_expired(now) {
-                expired.push(key);
-            } else {
-                left += 1;
-            }
-        }
-        for key in expired {
-            // It may have been evicted meanwhile.
-            let _ = map.remove(&key);
-        }
-        Ok(left)
+    /// When the maps cannot be opened once more.
+    pub fn records(&self) -> Result<Records, FastPathError> {
+        Records::of(&self.ebpf)
     }
+}
+
+/// The flow records of programs loaded by [`load_for_test`].
+#[doc(hidden)]
+pub fn records_for_test(ebpf: &Ebpf) -> Result<Records, FastPathError> {
+    Records::of(ebpf)
 }
 
 fn load(object: &[u8], pins: Option<&Path>) -> Result<Ebpf, FastPathError> {
