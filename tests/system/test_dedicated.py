@@ -149,7 +149,7 @@ class Dedicated(_Neighbours):
                 self.assertEqual(flags, {0x00, 0x40}, "one to everybody, and an answer to the router")
                 self.forget(address)
                 self.works()
-                self.assertEqual(sure()[-1]["flags"], 0x60, "an answer to the router, that overrides")
+                self.eventually(lambda: sure()[-1]["flags"] == 0x60, "an answer to the router that overrides")
             self.assertNotIn(address, {e["source"] for e in seen() if e["kind"] == "solicitation"})
 
     def test_conflict_while_it_is_used(self):
