@@ -1,6 +1,7 @@
 //! The portable datapath: a TUN device and a translating thread.
 
 mod device;
+mod placement;
 mod pump;
 mod vnet;
 

@@ -20,6 +20,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use xlat::{HEADROOM, LinkMtu, MAX_REPLY_LEN, Offload, RateLimiter, Translator, Verdict};
 
 use super::device::Device;
+use super::placement::Placement;
 use super::vnet::{self, VnetHeader};
 use crate::counters::{Counters, Direction, DirectionCounters, add};
 
@@ -196,11 +197,13 @@ impl Worker {
 
     fn run(mut self) -> std::io::Result<()> {
         let mut impatience = Impatience::new();
+        let mut placement = Placement::new();
         loop {
             while let Some((header, packet)) = self.read()? {
                 self.refresh_rules();
                 self.translate(header, packet);
                 impatience.packet();
+                placement.packet();
             }
             if self.shared.stop.load(Ordering::Acquire) {
                 return Ok(());
