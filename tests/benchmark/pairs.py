@@ -21,16 +21,19 @@ HOST6 = "2001:db8:1::2"
 TAYGA6 = "2001:db8:1::64"
 
 NATIVE = "native-ipv6"
+AGAIN = "native-again"
 CANDIDATES = {
     NATIVE: "native IPv6",
+    AGAIN: "native IPv6 again",
     "native-ipv4": "native IPv4",
+    "floor": "floor",
     "fast-shared": "fast path, shared address",
     "fast-dedicated": "fast path, dedicated address",
     "fallback": "portable datapath, shared address",
     "fallback-dedicated": "portable datapath, dedicated address",
     "tayga": "TAYGA",
 }
-TOOL = Path(__file__).with_name("tool.c")
+SOURCES = Path(__file__).parent
 
 
 class Pairs(Lab):
@@ -45,7 +48,7 @@ class Pairs(Lab):
 
     def _build(self):
         self.tool = self.dir / "tool"
-        run(["cc", "-O2", "-Wall", "-pthread", TOOL, "-o", self.tool])
+        run(["cc", "-O2", "-Wall", "-pthread", SOURCES / "tool.c", "-o", self.tool])
         for name in self.names:
             host, far = (self.nodes.setdefault(f"{side}-{name}", Node(self, f"{side}-{name}")) for side in "hf")
             for node in (host, far):
@@ -71,7 +74,9 @@ class Pairs(Lab):
             wait_for(lambda log=self.dir / f"serve-{name}.log": "ready" in log.read_text(), "the far end's server")
             if name == "tayga":
                 self._start_tayga(host, far)
-            elif name not in (NATIVE, "native-ipv4"):
+            elif name == "floor":
+                self._start_floor(host)
+            elif name not in (NATIVE, AGAIN, "native-ipv4"):
                 self.clatd[name] = self.make_clatd(name)
                 self.clatd[name].up()
             self.measure(name, "rtt", 0.1)                # says early that something does not work
@@ -81,6 +86,18 @@ class Pairs(Lab):
         address = "dedicated" if name.endswith("-dedicated") else "shared"
         return Clatd(self.nodes[f"h-{name}"], f'nat64.prefix=["{PREF64}"]', f"clat.address={address}",
                      datapath="tun" if name.startswith("fallback") else "bpf")
+
+    def _start_floor(self, host):
+        """Programs that do the least; see floor.bpf.c."""
+        run(["clang", "-target", "bpf", "-mcpu=v2", "-O2", "-g", "-Wno-unused-function", "-nostdinc",
+             "-c", SOURCES / "floor.bpf.c", "-o", self.dir / "floor.o"])
+        run(["cc", "-O2", "-Wall", SOURCES / "floor.c", "-lbpf", "-o", self.dir / "floor"])
+        host.spawn(self.dir / "floor", self.dir / "floor.o", "clat", "eth0", PREF64.split("/")[0], HOST6, "fe80::1",
+                   "192.0.0.1", log="floor.log")
+        wait_for(lambda: "ready" in (self.dir / "floor.log").read_text(), "the floor's programs")
+        host.ip("link", "set", "clat", "up", "mtu", "1480")
+        host.ip("addr", "add", "192.0.0.1/32", "dev", "clat")
+        host.ip("route", "add", "default", "dev", "clat", "src", "192.0.0.1")
 
     def _start_tayga(self, host, far):
         """As a CLAT, the way in which Debian's clatd package sets it up."""
@@ -105,7 +122,7 @@ class Pairs(Lab):
 
     def argv(self, name, *what):
         """The command line of a client on a candidate's host."""
-        target = SERVER6 if name == NATIVE else SERVER4
+        target = SERVER6 if name in (NATIVE, AGAIN) else SERVER4
         return ["ip", "netns", "exec", self.nodes[f"h-{name}"].netns, str(self.tool), what[0], target,
                 *map(str, what[1:])]
 

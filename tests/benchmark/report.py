@@ -55,10 +55,24 @@ def write_csv(path, rows):
             out.writerow([number, metric, figure, name, f"{value:.6g}", "" if base is None else f"{base:.6g}"])
 
 
+def ratios(rows, metric, figure, name):
+    """The paired ratios."""
+    return [r[4] / r[5] for r in rows if (r[1], r[2], r[3]) == (metric, figure, name) and r[5]]
+
+
 def ratio(rows, metric, figure, name):
-    """Median of the paired ratios, or None."""
-    found = [r[4] / r[5] for r in rows if (r[1], r[2], r[3]) == (metric, figure, name) and r[5]]
+    """Their median, or None."""
+    found = ratios(rows, metric, figure, name)
     return statistics.median(found) if found else None
+
+
+def spread(rows, metric, figure, name):
+    """Their quartiles as text, or nothing."""
+    found = ratios(rows, metric, figure, name)
+    if len(found) < 4:
+        return ""
+    low, _, high = statistics.quantiles(found, n=4, method="inclusive")
+    return f"{low:.3f} to {high:.3f}"
 
 
 def absolute(rows, metric, figure, name):
@@ -106,13 +120,15 @@ def table(rows):
 
 
 def bars(rows):
-    """Each bar: (what, who, wanted, measured, met or None where it was not measured)."""
+    """Each bar: (what, who, wanted, measured, quartiles, floor, met or None where it was not measured)."""
     headings = {(m, f): h for m, f, h in COLUMNS}
     found = []
     for names, metric, figure, least, most in BARS:
         for name in names:
             value = ratio(rows, metric, figure, name)
-            found.append(_bar(headings.get((metric, figure), f"{metric} {figure}"), name, value, least, most, 3))
+            floor = ratio(rows, metric, figure, "floor") if name in FAST else None
+            found.append(_bar(headings.get((metric, figure), f"{metric} {figure}"), name, value, least, most, 3,
+                              spread(rows, metric, figure, name), "" if floor is None else shown(floor, 3)))
     for metric, figure, least, most in VERSUS_TAYGA:
         ours, theirs = (ratio(rows, metric, figure, c) for c in ("fallback", "tayga"))
         value = ours / theirs if ours and theirs else None
@@ -124,10 +140,10 @@ def bars(rows):
     return found
 
 
-def _bar(what, name, value, least, most, digits):
+def _bar(what, name, value, least, most, digits, quartiles="", floor=""):
     met = None if value is None else round(value, digits) >= least if least is not None else round(value, digits) <= most
     wanted = f"≥ {least:g}" if least is not None else f"≤ {most:g}"
-    return what, CANDIDATES[name], wanted, shown(value, digits), met
+    return what, CANDIDATES[name], wanted, shown(value, digits), quartiles, floor, met
 
 
 def machine():
@@ -151,8 +167,8 @@ def document(rows):
     rounds = " to ".join(map(str, sorted({min(counts.values(), default=0), max(counts.values(), default=0)})))
     verdicts = bars(rows)
     word = {True: "yes", False: "**no**", None: "not measured"}
-    lines = "\n".join(f"| {what} | {who} | {wanted} | {value} | {word[met]} |"
-                      for what, who, wanted, value, met in verdicts)
+    lines = "\n".join(f"| {what} | {who} | {wanted} | {value} | {quartiles} | {floor} | {word[met]} |"
+                      for what, who, wanted, value, quartiles, floor, met in verdicts)
     return f"""\
 # Benchmark
 
@@ -174,10 +190,16 @@ CPU and RTT less. "1500-byte wire" has segmentation, checksum and receive offloa
 A connection is `connect`, a byte there and back, and a reset. Start to first reply is from `fork` of a clatd with a
 configured prefix to the first datagram echoed.
 
+"Native IPv6 again" is a second pair of the same kind: how far it is from 1 is how far any figure here can be off.
+"Floor" are two eBPF programs in the fast path's places that translate TCP and UDP and do nothing else: no flow
+records, no check of anything, no counters (`tests/benchmark/floor.bpf.c`). What it lacks to native IPv6 is the
+kernel's own price for another header and another device; [benchmark-designs.md](benchmark-designs.md) has what was
+tried to lower it.
+
 ## Bars
 
-| | candidate | wanted | measured | met |
-|---|---|---|---|---|
+| | candidate | wanted | measured | quartiles | floor | met |
+|---|---|---|---|---|---|---|
 {lines}
 """
 
