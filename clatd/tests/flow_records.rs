@@ -26,6 +26,8 @@ const TC_ACT_REDIRECT: u32 = 7;
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const FRAGMENT: u8 = 44;
+const ESP: u8 = 50;
 const ICMPV6: u8 = 58;
 
 const FIN: u8 = 1;
@@ -58,6 +60,10 @@ struct Bench(Ebpf);
 impl Bench {
     /// `None` if this process may not load programs.
     fn new(mode: Mode) -> Option<Self> {
+        Self::with(mode, false)
+    }
+
+    fn with(mode: Mode, inbound_allowed: bool) -> Option<Self> {
         let params = Params {
             clat_ifindex: 0x7000,
             uplink_ifindex: 0x7001,
@@ -70,7 +76,7 @@ impl Bench {
             private_ipv4: false,
             copy_traffic_class: true,
             optimistic: false,
-            inbound_allowed: false,
+            inbound_allowed,
             own_ipv4: Vec::new(),
             ipv6_mtu: 1500,
             lowest_ipv6_mtu: 1280,
@@ -117,6 +123,28 @@ impl Bench {
         let (verdict, got) = self.run("v4shim_in_eth", 0x86dd, &packet);
         let at = if verdict == TC_ACT_REDIRECT { 20 } else { 40 } + if protocol == ICMPV6 { 4 } else { 2 };
         (verdict, u16::from_be_bytes([got[at], got[at + 1]]))
+    }
+
+    /// One of two fragments of a UDP datagram to the host; the verdict.
+    fn fragment(&self, port: u16, first: bool) -> u32 {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 16, FRAGMENT, 64];
+        packet.extend(pref64().embed(SERVER).octets());
+        packet.extend(CLAT_IPV6.octets());
+        let offset_more: u16 = if first { 1 } else { 8 };
+        packet.extend([UDP, 0]);
+        packet.extend(offset_more.to_be_bytes());
+        packet.extend([1, 2, 3, 4]);
+        packet.extend([PORT.to_be_bytes(), port.to_be_bytes(), [0, 16], [1, 2]].concat());
+        self.run("v4shim_in_eth", 0x86dd, &packet).0
+    }
+
+    /// Makes what is known of the only fragmented datagram `seconds` old.
+    fn age_fragments(&mut self, seconds: u64) {
+        let map = self.0.map_mut("FRAGMENTS").unwrap();
+        let mut map: HashMap<_, [u8; 24], [u8; 8]> = map.try_into().unwrap();
+        let keys = map.keys().map(Result::unwrap).collect::<Vec<_>>();
+        assert_eq!(keys.len(), 1, "{keys:x?}");
+        map.insert(keys[0], now_ns().wrapping_sub(seconds * 1_000_000_000).to_ne_bytes(), 0).unwrap();
     }
 
     fn flows(&mut self) -> HashMap<&mut MapData, Key, Record> {
@@ -249,6 +277,39 @@ fn records_live_as_long_as_the_standards_ask_and_not_longer() {
         assert_eq!(bench.send(protocol, 5000, ACK), (TC_ACT_REDIRECT, 5000), "{what}: not taken up again");
         assert_eq!(bench.answer(protocol, 5000, ACK), (TC_ACT_REDIRECT, 5000), "{what}: not taken up again");
     }
+}
+
+/// Protocols without ports: half an hour, as their keep-alives are slow.
+#[test]
+fn a_record_of_another_protocol_lives_for_half_an_hour() {
+    let Some(mut open) = Bench::with(Mode::Dedicated, true) else { return };
+    assert_eq!(open.answer(ESP, 0, 0).0, TC_ACT_REDIRECT);
+    let (key, record) = open.record();
+    assert_eq!((key[20], timeout(&record)), (ESP, 1800));
+
+    let Some(mut bench) = Bench::new(Mode::Dedicated) else { return };
+    assert_eq!(bench.answer(ESP, 0, 0).0, TC_ACT_SHOT, "without a record");
+    bench.flows().insert(key, record, 0).unwrap();
+    bench.age(1799);
+    assert_eq!(bench.answer(ESP, 0, 0).0, TC_ACT_REDIRECT, "too early");
+    bench.age(1801);
+    assert_eq!(bench.answer(ESP, 0, 0).0, TC_ACT_SHOT, "let in after its time");
+}
+
+/// RFC 8200 §4.5: later fragments follow the first one for 60 s, and without it nowhere.
+#[test]
+fn later_fragments_follow_the_first_one_for_a_minute() {
+    let Some(mut bench) = Bench::new(Mode::Dedicated) else { return };
+    assert_eq!(bench.fragment(5000, true), TC_ACT_SHOT, "of a flow that nobody knows");
+    assert_eq!(bench.send(UDP, 5000, 0).0, TC_ACT_REDIRECT);
+    assert_eq!(bench.fragment(5000, false), TC_ACT_SHOT, "before the first one");
+    assert_eq!(bench.fragment(5000, true), TC_ACT_REDIRECT);
+    bench.age_fragments(59);
+    assert_eq!(bench.fragment(5000, false), TC_ACT_REDIRECT, "too early");
+    bench.age_fragments(61);
+    assert_eq!(bench.fragment(5000, false), TC_ACT_SHOT, "let in after its time");
+    assert_eq!(bench.fragment(5000, true), TC_ACT_REDIRECT, "a new datagram with an old identification");
+    assert_eq!(bench.fragment(5000, false), TC_ACT_REDIRECT);
 }
 
 /// RFC 4787 REQ-6: what the host sends keeps the record alive.
