@@ -8,7 +8,7 @@ from labnet import snapshot
 from labnet.clatd import program
 from labnet.netns import start_time, wait_for
 from labnet.runner import Case, full_only, per_datapath
-from labnet.topology import DUAL_ADDRESS, SERVER
+from labnet.topology import DUAL_ADDRESS, NAS, SERVER
 
 URL = f"http://{SERVER}/"
 
@@ -255,12 +255,39 @@ class Comes_and_goes(_Host):
         self.assertEqual(daemon.stop(), 0)
         self.assert_restored(host, before)
 
-    def test_dead_default_can_be_overridden(self):
+    def test_native_default_can_be_ignored(self):
         """when_native_ipv4 = "ignore" works beside a native default"""
         with self.clatd(self.lab.slaac, "clat.when_native_ipv4=ignore") as daemon:
             self.lab.give_native_ipv4("slaac")
             time.sleep(2)
             self.assertEqual(daemon.status()["state"], "active")
+
+    def test_dead_default(self):
+        """a listed default route that leads nowhere is passed over, whatever its metric; all else on its link stays"""
+        host, dead = self.lab.lan, ("default", "via", NAS, "dev", "nas0")
+        def ways():
+            return [host.ip("route", "get", ip).splitlines()[0] for ip in (NAS, "224.0.0.251", "10.77.0.3")]
+        host.ip("route", "add", *dead)                    # without a metric, as the kernel's ip= makes it
+        self.addCleanup(host.ip, "route", "del", *dead, check=False)
+        before, found = self.settled(host), ways()
+        daemon = self.clatd(host).start()
+        daemon.wait_state("standing-by")
+        daemon.stop()
+        with self.clatd(host, 'clat.dead_ipv4_defaults=["nas0"]'):
+            self.assertTrue(self.works(host))
+            self.assertEqual(ways(), found)
+            self.assertIn("you are 10.77.0.2", host.out("curl", "-sS", "-m", "10", f"http://{NAS}/"))
+            # It goes and comes back, and somebody removes a part of our route: what works goes on working.
+            host.ip("route", "del", *dead)
+            self.eventually(lambda: "default dev clat" in host.ip("-4", "route"), "a default route of our own")
+            self.assertTrue(self.works(host))
+            host.ip("route", "add", *dead)
+            self.eventually(lambda: "192.0.0.0/3 dev clat" in host.ip("-4", "route"), "the parts to come back")
+            self.eventually(lambda: self.works(host), "IPv4 to work beside the dead route")
+            host.ip("route", "del", "192.0.0.0/3", "dev", "clat")
+            self.eventually(lambda: "192.0.0.0/3 dev clat" in host.ip("-4", "route"), "the part to be made again")
+            self.assertTrue(self.works(host))
+        self.assert_restored(host, before)
 
     def test_link_down_and_up(self):
         """the uplink goes down and comes back: waiting, then active again, never an exit"""

@@ -12,6 +12,12 @@ use super::sysctl::Sysctl;
 use crate::machine::{Desired, Identity};
 use crate::netlink::{Handle, NetlinkError, Route};
 
+/// The default route.
+const EVERYTHING: [(Ipv4Addr, u8); 1] = [(Ipv4Addr::UNSPECIFIED, 0)];
+/// The same in parts, which win over a default route whatever its metric, without multicast and class E.
+const ALL_UNICAST: [(Ipv4Addr, u8); 3] =
+    [(Ipv4Addr::UNSPECIFIED, 1), (Ipv4Addr::new(128, 0, 0, 0), 2), (Ipv4Addr::new(192, 0, 0, 0), 3)];
+
 /// One change. Equal changes are the same change: one that is wanted again is
 /// left in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,9 +51,13 @@ pub enum Change {
         device: String,
         /// The uplink.
         uplink: String,
+        /// Interfaces whose settings must stay as they are.
+        untouchable: Vec<String>,
     },
     /// IPv4 goes to the device. Last, so that no packet comes before the way is open.
-    Ipv4Default {
+    Ipv4Route {
+        /// All of IPv4, or a part of it.
+        destination: (Ipv4Addr, u8),
         /// Our device.
         ifindex: u32,
         /// The source address.
@@ -118,14 +128,17 @@ impl Change {
             plan.push(Self::Forwarding {
                 device: desired.device.clone(),
                 uplink: desired.uplink.name.clone(),
+                untouchable: desired.untouchable.clone(),
             });
         }
-        plan.push(Self::Ipv4Default {
+        let destinations = if desired.over_dead_default { &ALL_UNICAST[..] } else { &EVERYTHING[..] };
+        plan.extend(destinations.iter().map(|destination| Self::Ipv4Route {
+            destination: *destination,
             ifindex,
             source: desired.ipv4,
             metric: desired.route_metric,
             mtu: desired.mtu,
-        });
+        }));
         plan
     }
 
@@ -141,7 +154,7 @@ impl Change {
                 tools.netlink.set_link_up(*ifindex, *mtu)?;
             }
             Self::Ipv4Address { ifindex, address } => tools.netlink.add_ipv4_address(*ifindex, *address)?,
-            Self::Ipv6ToDevice { .. } | Self::Ipv4Default { .. } => {
+            Self::Ipv6ToDevice { .. } | Self::Ipv4Route { .. } => {
                 if let Some(route) = self.route() {
                     tools.netlink.add_route(&route)?;
                 }
@@ -153,8 +166,8 @@ impl Change {
                 };
                 netfilter.create(rules, &mut tools.journal)?;
             }
-            Self::Forwarding { device, uplink } => {
-                tools.sysctl.enable_forwarding(&mut tools.journal, device, uplink)?;
+            Self::Forwarding { device, uplink, untouchable } => {
+                tools.sysctl.enable_forwarding(&mut tools.journal, device, uplink, untouchable)?;
             }
         }
         Ok(())
@@ -168,7 +181,7 @@ impl Change {
             Self::Ipv4Address { ifindex, address } => {
                 unless_gone(tools.netlink.remove_ipv4_address(*ifindex, *address))
             }
-            Self::Ipv6ToDevice { .. } | Self::Ipv4Default { .. } => match self.route() {
+            Self::Ipv6ToDevice { .. } | Self::Ipv4Route { .. } => match self.route() {
                 Some(route) => unless_gone(tools.netlink.remove_route(&route)),
                 None => Ok(()),
             },
@@ -192,7 +205,10 @@ impl Change {
             Self::Ipv6ToDevice { ifindex, address } => {
                 host.on_link.iter().any(|on| on.ifindex == ifindex && on.network == address && on.len == 128)
             }
-            Self::Ipv4Default { ifindex, metric, .. } => {
+            Self::Ipv4Route { ifindex, destination, .. } if destination.1 > 0 => {
+                host.ipv4_parts.iter().filter(|part| **part == ifindex).count() == ALL_UNICAST.len()
+            }
+            Self::Ipv4Route { ifindex, metric, .. } => {
                 host.ipv4_defaults.iter().any(|route| route.ifindex == ifindex && route.metric == metric)
             }
             Self::Netfilter(_) | Self::Forwarding { .. } => true,
@@ -202,8 +218,8 @@ impl Change {
     fn route(&self) -> Option<Route> {
         match *self {
             Self::Ipv6ToDevice { ifindex, address } => Some(Route::ipv6_host(ifindex, address)),
-            Self::Ipv4Default { ifindex, source, metric, mtu } => {
-                Some(Route::ipv4_default(ifindex, source, metric, mtu))
+            Self::Ipv4Route { destination, ifindex, source, metric, mtu } => {
+                Some(Route::ipv4(destination, ifindex, source, metric, mtu))
             }
             _ => None,
         }

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::nfs::NfsServer;
+
 /// What kind of frames a link carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkKind {
@@ -92,10 +94,16 @@ pub struct Snapshot {
     pub addresses: Vec<Address>,
     /// IPv4 default routes over live links.
     pub ipv4_defaults: Vec<Ipv4Default>,
+    /// Links that IPv4 routes with a prefix of one to three bits lead to: parts of a default route.
+    pub ipv4_parts: Vec<u32>,
     /// IPv6 routes without a gateway.
     pub on_link: Vec<OnLink>,
     /// The route to the prefix in use, if there is one.
     pub to_prefix: Option<RouteToPrefix>,
+    /// The servers of mounted NFS file systems.
+    pub nfs: Vec<NfsServer>,
+    /// Names of interfaces that the kernel configured at boot.
+    pub kernel_configured: Vec<String>,
 }
 
 impl Snapshot {
@@ -127,6 +135,7 @@ impl Snapshot {
         self.links.retain(|link| link.index != index);
         self.addresses.retain(|address| address.ifindex != index);
         self.ipv4_defaults.retain(|route| route.ifindex != index);
+        self.ipv4_parts.retain(|part| *part != index);
         self.on_link.retain(|on| on.ifindex != index);
     }
 

@@ -77,13 +77,25 @@ impl Sysctl {
     }
 
     /// Lets IPv6 packets pass between `device` and `uplink`. What it changes
-    /// is noted first. On an error the caller undoes what is noted.
-    pub fn enable_forwarding(&self, journal: &mut Journal, device: &str, uplink: &str) -> anyhow::Result<()> {
+    /// is noted first. On an error the caller undoes what is noted. Fails
+    /// rather than write a setting of an interface in `untouchable`.
+    pub fn enable_forwarding(
+        &self,
+        journal: &mut Journal,
+        device: &str,
+        uplink: &str,
+        untouchable: &[String],
+    ) -> anyhow::Result<()> {
         if self.get(&forwarding("all"))?.as_deref() == Some("1") {
             return Ok(());
         }
         let force = |name: &str| conf(name, "force_forwarding");
         if self.get(&force(uplink))?.is_some() && self.get(&force(device))?.is_some() {
+            if untouchable.iter().any(|name| name == uplink)
+                && self.get(&force(uplink))?.as_deref() != Some("1")
+            {
+                anyhow::bail!(refusal(uplink));
+            }
             for key in [force(device), force(uplink)] {
                 if let Some(before) = self.get(&key)?.filter(|before| before != "1") {
                     journal.note([Entry::Sysctl { key: key.clone(), before, after: "1".into() }])?;
@@ -91,6 +103,9 @@ impl Sysctl {
                 }
             }
             return Ok(());
+        }
+        if let Some(name) = untouchable.first() {
+            anyhow::bail!(refusal(name));
         }
         self.enable_global_forwarding(journal)
     }
@@ -164,6 +179,13 @@ impl Sysctl {
     }
 }
 
+fn refusal(name: &str) -> String {
+    format!(
+        "the portable datapath would have to change settings of {name}, over which this host has booted; \
+         only the fast path (clat.datapath = \"bpf\") can be used here"
+    )
+}
+
 fn conf(interface: &str, setting: &str) -> String {
     format!("net/ipv6/conf/{interface}/{setting}")
 }
@@ -197,6 +219,31 @@ mod tests {
         (dir, sysctl, journal)
     }
 
+    #[test]
+    fn an_untouchable_interface_stays_untouched() {
+        let old = [("all", "forwarding", "0"), ("eth0", "accept_ra", "1"), ("eth1", "accept_ra", "1")];
+        let new = [
+            ("clat", "force_forwarding", "0"),
+            ("eth0", "force_forwarding", "0"),
+            ("all", "forwarding", "0"),
+        ];
+        for (settings, untouchable, allowed) in
+            [(&old[..], "eth1", false), (&new[..], "eth0", false), (&new[..], "eth1", true)]
+        {
+            let (dir, sysctl, mut journal) = tree(settings);
+            let result = sysctl.enable_forwarding(&mut journal, "clat", "eth0", &[untouchable.to_owned()]);
+            assert_eq!(result.is_ok(), allowed, "{untouchable}: {result:?}");
+            if let Err(error) = result {
+                assert!(error.to_string().contains(untouchable), "{error}");
+                assert!(journal.entries().is_empty());
+                for (interface, setting, before) in settings {
+                    assert_eq!(value(&sysctl, interface, setting), *before);
+                }
+            }
+            drop(dir);
+        }
+    }
+
     fn value(sysctl: &Sysctl, interface: &str, setting: &str) -> String {
         sysctl.get(&conf(interface, setting)).unwrap().unwrap()
     }
@@ -208,7 +255,7 @@ mod tests {
             ("clat", "force_forwarding", "0"),
             ("eth0", "force_forwarding", "0"),
         ]);
-        sysctl.enable_forwarding(&mut journal, "clat", "eth0").unwrap();
+        sysctl.enable_forwarding(&mut journal, "clat", "eth0", &[]).unwrap();
         assert_eq!(value(&sysctl, "all", "forwarding"), "0");
         assert_eq!(value(&sysctl, "eth0", "force_forwarding"), "1");
         assert!(sysctl.undo(&mut journal).is_empty());
@@ -227,7 +274,7 @@ mod tests {
             ("docker0", "forwarding", "1"),
             ("docker0", "accept_ra", "0"),
         ]);
-        sysctl.enable_forwarding(&mut journal, "clat", "eth0").unwrap();
+        sysctl.enable_forwarding(&mut journal, "clat", "eth0", &[]).unwrap();
         assert_eq!(value(&sysctl, "all", "forwarding"), "1");
         assert_eq!(value(&sysctl, "eth0", "forwarding"), "0");
         assert_eq!(value(&sysctl, "eth0", "accept_ra"), "1");
@@ -242,7 +289,7 @@ mod tests {
     fn a_crash_half_way_is_undone() {
         let (_dir, sysctl, mut journal) =
             tree(&[("all", "forwarding", "0"), ("eth0", "forwarding", "0"), ("eth0", "accept_ra", "1")]);
-        sysctl.enable_forwarding(&mut journal, "clat", "eth0").unwrap();
+        sysctl.enable_forwarding(&mut journal, "clat", "eth0", &[]).unwrap();
         sysctl.set(&conf("eth0", "accept_ra"), "2").unwrap();
         sysctl.set(&forwarding("eth0"), "1").unwrap();
         assert!(sysctl.undo(&mut journal).is_empty());
@@ -253,7 +300,7 @@ mod tests {
     #[test]
     fn a_router_is_left_alone() {
         let (_dir, sysctl, mut journal) = tree(&[("all", "forwarding", "1"), ("eth0", "accept_ra", "2")]);
-        sysctl.enable_forwarding(&mut journal, "clat", "eth0").unwrap();
+        sysctl.enable_forwarding(&mut journal, "clat", "eth0", &[]).unwrap();
         assert!(journal.entries().is_empty());
     }
 
@@ -264,7 +311,7 @@ mod tests {
             ("clat", "force_forwarding", "0"),
             ("eth0", "force_forwarding", "0"),
         ]);
-        sysctl.enable_forwarding(&mut journal, "clat", "eth0").unwrap();
+        sysctl.enable_forwarding(&mut journal, "clat", "eth0", &[]).unwrap();
         sysctl.set("net/ipv6/conf/eth0/force_forwarding", "7").unwrap();
         assert!(sysctl.undo(&mut journal).is_empty());
         assert_eq!(value(&sysctl, "eth0", "force_forwarding"), "7");
@@ -277,7 +324,7 @@ mod tests {
             ("clat", "force_forwarding", "0"),
             ("eth0", "force_forwarding", "0"),
         ]);
-        sysctl.enable_forwarding(&mut journal, "clat", "eth0").unwrap();
+        sysctl.enable_forwarding(&mut journal, "clat", "eth0", &[]).unwrap();
         fs::remove_dir_all(dir.path().join("net/ipv6/conf/clat")).unwrap();
         assert!(sysctl.undo(&mut journal).is_empty());
     }

@@ -7,6 +7,7 @@ use super::address::{self, SERVICE_CONTINUITY, is_service_continuity};
 use super::{Desired, Identity, Machine, State, Uplink, UsedPrefix};
 use pref64::config::{Address as AddressMode, Inbound, WhenNativeIpv4};
 
+use crate::host::nfs;
 use crate::host::snapshot::{Link, LinkKind, RouteToPrefix, Snapshot, ipv6_contains};
 
 /// An IPv6 header is 20 bytes longer than an IPv4 header.
@@ -69,6 +70,14 @@ impl Machine {
         };
         let ipv4 = self.choose_ipv4(host)?;
         let identity = self.choose_identity(host, route, &uplink, &prefix, ipv4)?;
+        let over_dead_default = self.is_dead_default_ahead(host);
+        if let Some(server) = nfs::captured(&host.nfs, over_dead_default, self.settings.route_metric) {
+            return Err(Not::degraded(format!(
+                "the NFS server {} is reached by an IPv4 default route, which the CLAT's would replace: add a route \
+                 to that server first",
+                server.address
+            )));
+        }
         let most = uplink.ipv6_mtu - HEADER_GROWTH;
         Ok(Desired {
             device: self.settings.device.clone(),
@@ -78,6 +87,8 @@ impl Machine {
             uplink,
             pref64: prefix.pref64,
             route_metric: self.settings.route_metric,
+            over_dead_default,
+            untouchable: untouchable(host),
             inbound_allow: self.settings.inbound == Inbound::Allow,
         })
     }
@@ -99,6 +110,15 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// Would a default route that is known to lead nowhere win over ours?
+    fn is_dead_default_ahead(&self, host: &Snapshot) -> bool {
+        host.ipv4_defaults.iter().any(|route| {
+            Some(route.ifindex) != self.device
+                && route.metric <= self.settings.route_metric
+                && self.settings.dead_ipv4_defaults.contains(&host.link_name(route.ifindex))
+        })
     }
 
     /// Which interface leads to the NAT64, and is it usable?
@@ -144,6 +164,11 @@ impl Machine {
             host.addresses.iter().any(|a| a.ip == IpAddr::V4(ip) && Some(a.ifindex) != self.device)
         };
         if let Some(ip) = self.settings.ipv4 {
+            if nfs::is_on_the_way(&host.nfs, ip) {
+                return Err(Not::degraded(format!(
+                    "{ip} (clat.ipv4) is an NFS server of this host, or on the way to one: choose another address"
+                )));
+            }
             return match host.holder(IpAddr::V4(ip)).filter(|holder| Some(*holder) != self.device) {
                 Some(holder) => {
                     Err(Not::degraded(format!("{ip} (clat.ipv4) is in use on {}", host.link_name(holder))))
@@ -212,6 +237,17 @@ impl Machine {
         }
         Ok(Identity::Own { address, on_link, optimistic: unchecked })
     }
+}
+
+/// The interfaces over which the host has booted: its root file system comes that way, or the kernel says so.
+fn untouchable(host: &Snapshot) -> Vec<String> {
+    let carriers =
+        host.nfs.iter().filter(|server| server.has_root).filter_map(|server| server.route.as_ref());
+    let mut names: Vec<String> = carriers.map(|route| host.link_name(route.ifindex)).collect();
+    names.extend(host.kernel_configured.iter().filter(|name| host.link_named(name).is_some()).cloned());
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// The address by which a link is a CLAT's, if it is one's.

@@ -110,6 +110,10 @@ pub struct Desired {
     pub pref64: Pref64,
     /// Metric of the IPv4 default route.
     pub route_metric: u32,
+    /// True: a default route that leads nowhere would win over ours.
+    pub over_dead_default: bool,
+    /// Names of interfaces whose settings must stay as they are: the host has booted over them.
+    pub untouchable: Vec<String>,
     /// True: translate also what nobody here asked for.
     pub inbound_allow: bool,
 }

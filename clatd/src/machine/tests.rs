@@ -6,6 +6,7 @@ use pref64::config::{Address as AddressMode, Clat, WhenNativeIpv4};
 
 use super::address::Secret;
 use super::*;
+use crate::host::nfs::{NfsRoute, NfsServer};
 use crate::host::snapshot::{Address, Ipv4Default, Link, LinkKind, OnLink, RouteToPrefix, Snapshot};
 
 const ETH0: u32 = 2;
@@ -40,12 +41,15 @@ fn host() -> Snapshot {
         links: vec![link(ETH0, "eth0")],
         addresses: vec![address],
         ipv4_defaults: Vec::new(),
+        ipv4_parts: Vec::new(),
         on_link: vec![OnLink { ifindex: ETH0, network: ip6("2001:db8:1::"), len: 64 }],
         to_prefix: Some(RouteToPrefix {
             ifindex: ETH0,
             gateway: Some(ip6("fe80::1")),
             source: Some(ip6("2001:db8:1::10")),
         }),
+        nfs: Vec::new(),
+        kernel_configured: Vec::new(),
     }
 }
 
@@ -103,6 +107,61 @@ fn a_native_default_route_means_standing_by_until_it_goes() {
     assert!(knowing(ignore, with_native.clone()).0.decision(now).desired.is_some());
     let dead = clat(|clat| clat.dead_ipv4_defaults = vec!["eth0".into()]);
     assert!(knowing(dead, with_native).0.decision(now).desired.is_some());
+}
+
+#[test]
+fn a_dead_default_route_that_would_win_is_passed_over() {
+    let mut netboot = host();
+    let dead = |clat: &mut Clat| clat.dead_ipv4_defaults = vec!["eth0".into()];
+    assert!(
+        !knowing(clat(dead), netboot.clone()).0.decision(Instant::now()).desired.unwrap().over_dead_default
+    );
+    for (metric, wins) in [(0, true), (2048, true), (2049, false)] {
+        netboot.ipv4_defaults = vec![Ipv4Default { metric, ..native_default(ETH0) }];
+        let desired = knowing(clat(dead), netboot.clone()).0.decision(Instant::now()).desired.unwrap();
+        assert_eq!(desired.over_dead_default, wins, "metric {metric}");
+    }
+    // One that may lead somewhere keeps its right.
+    let ignore = clat(|clat| clat.when_native_ipv4 = WhenNativeIpv4::Ignore);
+    netboot.ipv4_defaults = vec![native_default(ETH0)];
+    assert!(!knowing(ignore, netboot).0.decision(Instant::now()).desired.unwrap().over_dead_default);
+}
+
+#[test]
+fn the_way_to_an_nfs_server_is_not_put_at_risk() {
+    let server = |prefix_len, metric| NfsServer {
+        address: "10.99.0.5".parse().unwrap(),
+        has_root: true,
+        route: Some(NfsRoute { ifindex: ETH0, gateway: "10.77.0.1".parse().ok(), prefix_len, metric }),
+    };
+    let mut netboot = host();
+    netboot.ipv4_defaults = vec![Ipv4Default { metric: 0, ..native_default(ETH0) }];
+    netboot.nfs = vec![server(0, 0)];
+    let degraded = |settings: Clat, host: &Snapshot, what: &str| {
+        let (mut machine, now) = knowing(settings, host.clone());
+        let decision = machine.decision(now);
+        assert!(decision.desired.is_none(), "{decision:?}");
+        assert!(matches!(decision.state, State::Degraded(ref why) if why.contains(what)), "{decision:?}");
+    };
+    let dead = || clat(|clat| clat.dead_ipv4_defaults = vec!["eth0".into()]);
+    degraded(dead(), &netboot, "10.99.0.5");
+    for on_the_way in ["10.99.0.5", "10.77.0.1"] {
+        let ip = on_the_way.parse().ok();
+        degraded(
+            clat(|clat| (clat.ipv4, clat.when_native_ipv4) = (ip, WhenNativeIpv4::Ignore)),
+            &netboot,
+            on_the_way,
+        );
+    }
+    // Its own route to the server wins over ours.
+    netboot.nfs = vec![server(30, 0)];
+    let desired = knowing(dead(), netboot.clone()).0.decision(Instant::now()).desired.unwrap();
+    assert!(desired.over_dead_default);
+    assert_eq!(desired.untouchable, ["eth0"]);
+    // A file system that is not the root's, on a link that the kernel did not configure, ties nothing.
+    netboot.nfs[0].has_root = false;
+    netboot.kernel_configured = vec!["eth9".into()];
+    assert!(knowing(dead(), netboot).0.decision(Instant::now()).desired.unwrap().untouchable.is_empty());
 }
 
 #[test]

@@ -81,10 +81,10 @@ pub struct Route {
 }
 
 impl Route {
-    /// The IPv4 default route to a device.
-    pub fn ipv4_default(ifindex: u32, source: Ipv4Addr, metric: u32, mtu: u32) -> Self {
+    /// An IPv4 route to a device.
+    pub fn ipv4(destination: (Ipv4Addr, u8), ifindex: u32, source: Ipv4Addr, metric: u32, mtu: u32) -> Self {
         Self {
-            destination: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            destination: (IpAddr::V4(destination.0), destination.1),
             ifindex,
             source: Some(IpAddr::V4(source)),
             metric: Some(metric),

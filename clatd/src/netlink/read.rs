@@ -12,6 +12,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{Handle, NetlinkError};
+use crate::host::nfs::{self, NfsRoute, NfsServer};
 use crate::host::snapshot::{Address, Ipv4Default, Link, LinkKind, OnLink, RouteToPrefix, Snapshot};
 
 /// Next-hop flags that mean "not now" (linux/rtnetlink.h).
@@ -37,12 +38,72 @@ impl Handle {
                 _ => None,
             })
             .collect();
-        let mut ipv4_defaults: Vec<Ipv4Default> =
-            self.main_routes(AddressFamily::Inet)?.iter().flat_map(read_ipv4_defaults).collect();
+        let ipv4_routes = self.main_routes(AddressFamily::Inet)?;
+        let mut ipv4_defaults: Vec<Ipv4Default> = ipv4_routes.iter().flat_map(read_ipv4_defaults).collect();
         ipv4_defaults.retain(|route| links.iter().any(|link| link.index == route.ifindex && link.up));
         ipv4_defaults.sort_by_key(|route| route.metric);
         let on_link = self.main_routes(AddressFamily::Inet6)?.iter().filter_map(read_on_link).collect();
-        Ok(Snapshot { links, addresses, ipv4_defaults, on_link, to_prefix: None })
+        Ok(Snapshot {
+            links,
+            addresses,
+            ipv4_defaults,
+            ipv4_parts: ipv4_routes.iter().filter_map(read_ipv4_part).collect(),
+            on_link,
+            to_prefix: None,
+            nfs: self.nfs_servers()?,
+            kernel_configured: nfs::kernel_configured(),
+        })
+    }
+
+    /// The servers of mounted NFS file systems and how they are reached now.
+    pub fn nfs_servers(&mut self) -> Result<Vec<NfsServer>, NetlinkError> {
+        let found = nfs::servers().into_iter().map(|(address, has_root)| {
+            Ok(NfsServer { address, has_root, route: self.matching_route(address)? })
+        });
+        found.collect()
+    }
+
+    /// The entry of the routing tables that packets to `destination` match; `None` if there is none, or if they do not
+    /// leave the host.
+    fn matching_route(&mut self, destination: IpAddr) -> Result<Option<NfsRoute>, NetlinkError> {
+        let mut request = RouteMessage::default();
+        (request.header.address_family, request.header.destination_prefix_length) = match destination {
+            IpAddr::V4(_) => (AddressFamily::Inet, 32),
+            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+        };
+        // IPv4 answers with the address that was asked for otherwise (Linux 4.13; IPv6 since 4.18).
+        request.header.flags = RouteFlags::FibMatch;
+        request.attributes.push(RouteAttribute::Destination(RouteAddress::from(destination)));
+        let Some(route) = self.find_route(destination, request)? else { return Ok(None) };
+        let prefix_len = route.header.destination_prefix_length;
+        let mut found = NfsRoute { ifindex: 0, gateway: None, prefix_len, metric: 0 };
+        for attribute in &route.attributes {
+            match attribute {
+                RouteAttribute::Oif(index) => found.ifindex = *index,
+                RouteAttribute::Gateway(RouteAddress::Inet(ip)) => found.gateway = Some(IpAddr::V4(*ip)),
+                RouteAttribute::Gateway(RouteAddress::Inet6(ip)) => found.gateway = Some(IpAddr::V6(*ip)),
+                RouteAttribute::Priority(metric) => found.metric = *metric,
+                _ => {}
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// The kernel's answer; `None` if there is no route, or none to another host.
+    fn find_route(
+        &mut self,
+        destination: IpAddr,
+        request: RouteMessage,
+    ) -> Result<Option<RouteMessage>, NetlinkError> {
+        let what = || format!("look up the route to {destination}");
+        match self.get(what, RouteNetlinkMessage::GetRoute(request)) {
+            Ok(Some(RouteNetlinkMessage::NewRoute(route))) => {
+                Ok((route.header.kind == RouteType::Unicast).then_some(route))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if unroutable(error.errno()) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn main_routes(&mut self, family: AddressFamily) -> Result<Vec<RouteMessage>, NetlinkError> {
@@ -82,16 +143,7 @@ impl Handle {
         request.header.destination_prefix_length = 128;
         request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet6(destination)));
         request.attributes.extend(oif.map(RouteAttribute::Oif));
-        let what = || format!("look up the route to {destination}");
-        let route = match self.get(what, RouteNetlinkMessage::GetRoute(request)) {
-            Ok(Some(RouteNetlinkMessage::NewRoute(route))) => route,
-            Ok(_) => return Ok(None),
-            Err(error) if unroutable(error.errno()) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if route.header.kind != RouteType::Unicast {
-            return Ok(None);
-        }
+        let Some(route) = self.find_route(IpAddr::V6(destination), request)? else { return Ok(None) };
         let mut found = RouteToPrefix { ifindex: 0, gateway: None, source: None };
         for attribute in &route.attributes {
             match attribute {
@@ -217,6 +269,16 @@ fn read_ipv4_defaults(route: &RouteMessage) -> Vec<Ipv4Default> {
         return vec![single];
     }
     found.into_iter().map(|ifindex| Ipv4Default { ifindex, ..single.clone() }).collect()
+}
+
+fn read_ipv4_part(route: &RouteMessage) -> Option<u32> {
+    if !(1..=3).contains(&route.header.destination_prefix_length) {
+        return None;
+    }
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })
 }
 
 fn read_on_link(route: &RouteMessage) -> Option<OnLink> {

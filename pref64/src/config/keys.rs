@@ -232,7 +232,8 @@ pub const KEYS: &[Key] = &[
         default: "none",
         example: r#"["eth1"]"#,
         doc: "Interfaces whose IPv4 default route leads nowhere, as a netboot network may hand out. Such a route \
-              is no reason to stand by.",
+              is no reason to stand by, and is passed over whatever its metric; multicast, the interface's own network \
+              and routes of longer prefixes go on using it.",
         set: |config, value| check::devices(value).map(|v| config.clat.dead_ipv4_defaults = v),
     },
     Key {
