@@ -1,13 +1,35 @@
-"""Checks of the scenario that need more than a command: transfers in flight, forwarding, what the kernel said."""
+"""Checks that scenarios share: IPv4 or none, transfers in flight, forwarding, what the kernel said."""
 import re
 
 from labnet.addresses import SERVER
 
+LITERAL = f"curl -sS -m 5 -o /dev/null http://{SERVER}/"
+# A drop-in that chooses the portable datapath.
+TUN = "mkdir -p /etc/v4shim.toml.d; printf '[clat]\\ndatapath = \"tun\"\\n' > /etc/v4shim.toml.d/tun.toml; "
 # Of the kernel's log: its own trouble, and refusals of AppArmor and of the system-call filter.
 TROUBLE = re.compile(r"WARNING:|BUG:|Oops|Call Trace|general protection|segfault|refcount|lockdep|hung task|"
                      r'apparmor="DENIED"|type=1326|clatd')
 # A kernel without it can only forward for all interfaces at once; clatd then keeps each of them a host's.
 PER_INTERFACE = "/proc/sys/net/ipv6/conf/eth0/force_forwarding"
+
+
+def fails(guest, command=LITERAL):
+    """This must not work."""
+    answer = guest.sh(command, check=False)
+    assert answer.status != 0, f"this worked, and must not: {command}\n{answer.out}"
+
+
+def works(guest, seconds):
+    """curl of an IPv4 literal works, after so many seconds at most."""
+    _, took = guest.until(f"{LITERAL} && echo yes", f"curl http://{SERVER}/", timeout=60)
+    assert took <= seconds, f"it took {took} s"
+    return f"after {took} s"
+
+
+def fast(guest):
+    """The kernel fast path is used."""
+    status, _ = guest.until("v4shim status | grep 'datapath: bpf'", "the fast path")
+    return status.strip()
 
 
 class Transfer:

@@ -1,5 +1,6 @@
-"""A guest: QEMU in the namespace of a lab's router, its card on the hosts' segment, commands over a serial port."""
+"""A guest: QEMU in the namespace of a lab's router, its cards on bridges there, commands over a serial port."""
 import base64
+import functools
 import os
 import shutil
 import signal
@@ -19,6 +20,11 @@ class Answer(NamedTuple):
     out: str
 
 
+class Silent(LabError):
+    """The guest answers no more."""
+
+
+@functools.cache
 def acceleration(image):
     """`kvm` if it really runs our kernel, else TCG. A /dev/kvm that opens proves nothing (nested machines): the
     kernel is booted without a root file system, and must get as far as to say so."""
@@ -35,33 +41,44 @@ def acceleration(image):
 
 
 class Guest:
-    """One virtual machine for the length of a `with` block; its disk is forgotten afterwards."""
+    """One virtual machine for the length of a `with` block; its disk is forgotten afterwards.
 
-    def __init__(self, lab, image, name="guest", mac="52:54:00:64:00:01"):
+    `root` are kernel arguments that name the root file system, without them a disk of the image's; `bridges` are those of
+    the router that its cards eth0, eth1... are on.
+    """
+
+    def __init__(self, lab, image, name="guest", root=None, bridges=("seg",)):
         self.lab, self.name = lab, name
         self.dir = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=lab.dir))
-        self.tap = f"tap-{name}"[:15]
+        # Beside the lab's other logs: kept after a failure.
+        self.console, self.log = (lab.dir / f"{name}-{what}.log" for what in ("console", "qemu"))
         self.number = 0
         self.buffer = b""
-        disk = self.dir / "disk.qcow2"
-        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image / "root.ext4", disk], check=True)
-        lab.r1.ip("tuntap", "add", self.tap, "mode", "tap")
-        lab.r1.ip("link", "set", self.tap, "master", "seg", "up")
+        devices = []
+        if not root:
+            root = "root=LABEL=guest rw"
+            disk = self.dir / "disk.qcow2"
+            subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image / "root.ext4", disk], check=True)
+            devices += ["-drive", f"file={disk},if=virtio,format=qcow2,cache=unsafe"]
+        self.taps = [f"tap{number}-{name}"[:15] for number, _ in enumerate(bridges)]
+        for number, (tap, bridge) in enumerate(zip(self.taps, bridges)):
+            lab.r1.ip("tuntap", "add", tap, "mode", "tap")
+            lab.r1.ip("link", "set", tap, "master", bridge, "up")
+            devices += ["-netdev", f"tap,id=card{number},ifname={tap},script=no,downscript=no",
+                        "-device", f"virtio-net-pci,netdev=card{number},mac=52:54:00:64:00:0{number + 1},romfile="]
         accel = acceleration(image)
         self.argv = [
             "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-M", "q35", "-accel", accel,
             "-cpu", "host" if accel == "kvm" else "max", "-smp", "2", "-m", "768", "-nodefaults", "-display", "none",
-            "-serial", f"file:{self.dir}/console.log", "-kernel", image / "vmlinuz", "-initrd", image / "initrd",
-            "-append", "root=LABEL=guest rw console=ttyS0 net.ifnames=0 quiet systemd.show_status=0 panic=-1",
-            "-drive", f"file={disk},if=virtio,format=qcow2,cache=unsafe",
-            "-netdev", f"tap,id=up,ifname={self.tap},script=no,downscript=no",
-            "-device", f"virtio-net-pci,netdev=up,mac={mac},romfile=", "-device", "virtio-rng-pci",
+            "-serial", f"file:{self.console}", "-kernel", image / "vmlinuz", "-initrd", image / "initrd",
+            "-append", f"{root} console=ttyS0 net.ifnames=0 quiet systemd.show_status=0 panic=-1",
+            *devices, "-device", "virtio-rng-pci",
             "-device", "virtio-serial-pci", "-chardev", f"socket,id=tests,path={self.dir}/tests,server=on,wait=off",
             "-device", "virtserialport,chardev=tests,name=tests"]
         self.proc = self.socket = None
 
     def __enter__(self):
-        with open(self.dir / "qemu.log", "wb") as log:
+        with open(self.log, "wb") as log:
             self.proc = subprocess.Popen(self.lab.r1.argv(self.argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                          start_new_session=True)
         self.lab.store.remember(self.proc.pid)
@@ -74,7 +91,8 @@ class Guest:
             self.proc.wait()
         if self.socket:
             self.socket.close()
-        self.lab.r1.ip("link", "del", self.tap, check=False)
+        for tap in self.taps:
+            self.lab.r1.ip("link", "del", tap, check=False)
         if kind:
             self.lab.failed = True
         else:
@@ -85,7 +103,7 @@ class Guest:
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             if self.proc.poll() is not None:
-                raise LabError(f"QEMU ended: {(self.dir / 'qemu.log').read_text(errors='replace')[-500:]}")
+                raise LabError(f"QEMU ended: {self.log.read_text(errors='replace')[-500:]}")
             try:
                 self.socket = socket.socket(socket.AF_UNIX)
                 self.socket.connect(str(self.dir / "tests"))
@@ -107,14 +125,14 @@ class Guest:
                 continue
             left = end - time.monotonic()
             if left <= 0:
-                raise LabError(f"guest {self.name}: no answer in {timeout:.0f} s; its console is {self.dir}/console.log")
+                raise Silent(f"guest {self.name}: no answer in {timeout:.0f} s; its console is {self.console}")
             self.socket.settimeout(left)
             try:
                 data = self.socket.recv(1 << 16)
             except TimeoutError:
                 continue
             if not data:
-                raise LabError(f"guest {self.name}: gone; its console is {self.dir}/console.log")
+                raise Silent(f"guest {self.name}: gone; its console is {self.console}")
             self.buffer += data
 
     def sh(self, command, timeout=120, check=True):
@@ -129,10 +147,10 @@ class Guest:
 
     def until(self, command, what, timeout=30):
         """Repeat a command in the guest until it succeeds; its output, and the seconds that it took there."""
-        loop = (f"begin=$(cut -d' ' -f1 /proc/uptime); for i in $(seq {timeout * 5}); do out=$({{ {command}; }} 2>/dev/null) && break; out=;"
-                " sleep .2; done; now=$(cut -d' ' -f1 /proc/uptime);"
+        loop = (f"begin=$(cut -d' ' -f1 /proc/uptime); end=$((${{begin%.*}} + {timeout})); while :; do out=$({{ {command}; }} 2>/dev/null) &&"
+                " break; out=; read -r now _ </proc/uptime; [ ${now%.*} -lt $end ] || break; sleep .2; done; read -r now _ </proc/uptime;"
                 " echo \"$(awk \"BEGIN {print $now - $begin}\")\"; echo \"$out\"; [ -n \"$out\" ]")
-        answer = self.sh(loop, timeout=timeout * 4 + 30, check=False)
+        answer = self.sh(loop, timeout=timeout * 2 + 60, check=False)
         if answer.status:
             raise LabError(f"guest {self.name}: waited {timeout} s in vain for {what}")
         seconds, _, out = answer.out.partition("\n")

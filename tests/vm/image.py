@@ -1,6 +1,6 @@
 """Guest images: a Debian tree made by mmdebstrap and put into an ext4 file, without loop device or mount.
 
-They are kept in CACHE and made once for each suite (about half a minute); a change of this file makes them anew.
+They are kept in CACHE and made once for each suite and kind (about half a minute); a change of this file makes them anew.
 """
 import hashlib
 import os
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from labnet.netns import LabError, run
 from labnet.radvd import KEYRING, debian_mirror
@@ -19,6 +20,31 @@ PACKAGES = ("systemd", "systemd-sysv", "systemd-resolved", "udev", "dbus", "kmod
 CLATD = "/opt/clatd"
 CLATD_NEEDS = {"trixie": ("tayga", "perl", "libjson-perl", "libnet-dns-perl", "libnet-ip-perl")}
 MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "ext4", "af_packet")
+
+
+class Kind(NamedTuple):
+    """What a scenario needs beyond the usual image."""
+    packages: tuple = ()
+    modules: tuple = ()
+    tree: bool = False          # the plain tree `root/` instead of root.ext4, for a root file system on NFS
+
+
+KINDS = {"": Kind(), "nfs": Kind(modules=("nfs", "nfsv4"), tree=True),
+         "docker": Kind(packages=("docker.io", "docker-cli", "busybox-static"))}
+# initramfs-tools' own script for NFS roots knows NFS 2 and 3 only. The address comes from the kernel's argument ip=. There
+# is no mount.nfs4 here that would work out addr= and clientaddr=. Not 4.2: its READ_PLUS fails with the nfs-ganesha of
+# Debian 12.
+NFS4 = r"""mountroot()
+{
+	modprobe nfsv4
+	configure_networking
+	client=${IP%%:*}
+	mount -t nfs4 -o "vers=4.1,addr=${NFSROOT%%:*},clientaddr=$client" "$NFSROOT" "$rootmnt"
+}
+mount_top() { :; }
+mount_premount() { :; }
+mount_bottom() { :; }
+"""
 # What only costs time in a guest that lives for a minute under emulation.
 MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer",
           "getty@tty1.service", "serial-getty@ttyS0.service", "ldconfig.service", "systemd-hwdb-update.service",
@@ -59,42 +85,49 @@ IPv6AcceptRA=yes
 """
 
 
-def image(suite, say=lambda text: None):
-    """The directory with root.ext4, vmlinuz and initrd of a suite; made if need be."""
+def image(suite, say=lambda text: None, kind=""):
+    """The directory with root.ext4 (or root/), vmlinuz and initrd of a suite; made if need be."""
+    more = KINDS[kind]
+    name = f"{kind}.{suite}" if kind else suite
     mark = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
-    done = CACHE / f"{suite}-{mark}"
+    done = CACHE / f"{name}-{mark}"
     if done.is_dir():
         return done
     missing = [tool for tool in ("mmdebstrap", "mke2fs") if not shutil.which(tool)]
     if missing:
         raise LabError(f"{', '.join(missing)} missing: run tests/install")
     CACHE.mkdir(parents=True, exist_ok=True)
-    for old in CACHE.glob(f"{suite}-*"):
+    for old in CACHE.glob(f"{name}-*"):
         shutil.rmtree(old, ignore_errors=True)
-    say(f"making the {suite} image (once)")
+    say(f"making the {name} image (once)")
     with tempfile.TemporaryDirectory(dir=CACHE, prefix=".making-") as temp:
         os.chmod(temp, 0o755)
         tree = Path(temp) / "root"
         apt = "--customize-hook=APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" apt-get"
         download = [f"{apt} clean", f"{apt} install -yqq --download-only --no-install-recommends clatd",
                     f"--customize-hook=mkdir \"$1{CLATD}\" && mv \"$1\"/var/cache/apt/archives/*.deb \"$1{CLATD}\""]
-        packages = (*PACKAGES, *CLATD_NEEDS.get(suite, ()))
+        debian_clatd = suite in CLATD_NEEDS and not kind
+        packages = (*PACKAGES, *more.packages, *(CLATD_NEEDS[suite] if debian_clatd else ()))
+        nfs4 = Path(temp) / "nfs4"
+        nfs4.write_text(NFS4)
         run(["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}",
              "--aptopt=Acquire::Languages \"none\"", "--dpkgopt=path-exclude=/usr/share/locale/*",
              "--setup-hook=mkdir -p \"$1/etc/initramfs-tools/conf.d\"",
-             f"--setup-hook=printf '%s\\n' {' '.join(MODULES)} > \"$1/etc/initramfs-tools/modules\"",
+             f"--setup-hook=printf '%s\\n' {' '.join(MODULES + more.modules)} > \"$1/etc/initramfs-tools/modules\"",
              "--setup-hook=echo MODULES=list > \"$1/etc/initramfs-tools/conf.d/few\"",
-             *(download if suite in CLATD_NEEDS else []),
+             f"--setup-hook=install -D -m 644 {nfs4} \"$1/etc/initramfs-tools/scripts/nfs4\"",
+             *(download if debian_clatd else []),
              suite, tree, f"deb [signed-by={KEYRING}] {debian_mirror()} {suite} main"], timeout=900)
         _furnish(tree)
         for kind in ("vmlinuz", "initrd.img"):
             newest = sorted(tree.glob(f"boot/{kind}-*"))[-1]
             shutil.copy(newest, Path(temp) / kind.removesuffix(".img"))
-        disk = Path(temp) / "root.ext4"
-        with open(disk, "wb") as file:
-            file.truncate(2 << 30)
-        run(["mke2fs", "-q", "-t", "ext4", "-L", "guest", "-O", "^has_journal", "-d", tree, disk], timeout=300)
-        shutil.rmtree(tree)
+        if not more.tree:
+            disk = Path(temp) / "root.ext4"
+            with open(disk, "wb") as file:
+                file.truncate(2 << 30)
+            run(["mke2fs", "-q", "-t", "ext4", "-L", "guest", "-O", "^has_journal", "-d", tree, disk], timeout=300)
+            shutil.rmtree(tree)
         Path(temp).rename(done)
         Path(temp).mkdir()                       # what the context manager will remove
     return done
