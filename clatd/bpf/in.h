@@ -50,9 +50,7 @@ static __always_inline int fragment_in(struct __sk_buff *skb, const struct confi
 		u8 next_header, reserved;
 		u16 offset_more;
 		u32 identification;
-		u16 ports[4];
 	} fragment;
-	/* Upper-layer headers of less than 8 bytes in a first fragment are refused by everybody (RFC 7112). */
 	if (bpf_skb_load_bytes(skb, l2 + IPV6_HLEN, &fragment, sizeof(fragment)))
 		return unsolicited(skb, config, PROTO_FRAGMENT, l2);
 	u64 now = bpf_ktime_get_coarse_ns();
@@ -65,16 +63,20 @@ static __always_inline int fragment_in(struct __sk_buff *skb, const struct confi
 			return unsolicited(skb, config, PROTO_FRAGMENT, l2);
 		return to_daemon(skb, config, fragment.next_header, l2);
 	}
+	/* Upper-layer headers of less than 8 bytes in a first fragment are refused by everybody (RFC 7112). */
+	u16 ports[4];
+	if (bpf_skb_load_bytes(skb, l2 + IPV6_HLEN + sizeof(fragment), ports, sizeof(ports)))
+		return unsolicited(skb, config, PROTO_FRAGMENT, l2);
 	struct flow_key key = { .protocol = fragment.next_header };
 	copy_address(key.remote, source);
-	u32 checksum = 0, port = l2 + IPV6_HLEN + 8;
+	u32 checksum = 0, port = l2 + IPV6_HLEN + sizeof(fragment);
 	if (fragment.next_header == PROTO_TCP || fragment.next_header == PROTO_UDP) {
-		key.remote_port = fragment.ports[0];
-		key.local_port = fragment.ports[1];
+		key.remote_port = ports[0];
+		key.local_port = ports[1];
 		port += 2;
 		checksum = fragment.next_header == PROTO_TCP ? 16 : 6;
 	} else if (fragment.next_header == PROTO_ICMPV6) {
-		key.local_port = fragment.ports[2];
+		key.local_port = ports[2];
 		port += 4;
 		checksum = 2;
 	}

@@ -125,16 +125,19 @@ impl Bench {
         (verdict, u16::from_be_bytes([got[at], got[at + 1]]))
     }
 
-    /// One of two fragments of a UDP datagram to the host; the verdict.
+    /// One of two fragments of a UDP datagram to the host, the later one with a single byte; the verdict.
     fn fragment(&self, port: u16, first: bool) -> u32 {
-        let mut packet = vec![0x60, 0, 0, 0, 0, 16, FRAGMENT, 64];
+        let mut packet = vec![0x60, 0, 0, 0, 0, if first { 16 } else { 9 }, FRAGMENT, 64];
         packet.extend(pref64().embed(SERVER).octets());
         packet.extend(CLAT_IPV6.octets());
         let offset_more: u16 = if first { 1 } else { 8 };
         packet.extend([UDP, 0]);
         packet.extend(offset_more.to_be_bytes());
         packet.extend([1, 2, 3, 4]);
-        packet.extend([PORT.to_be_bytes(), port.to_be_bytes(), [0, 16], [1, 2]].concat());
+        packet.extend(match first {
+            true => [PORT.to_be_bytes(), port.to_be_bytes(), [0, 9], [1, 2]].concat(),
+            false => vec![7],
+        });
         self.run("v4shim_in_eth", 0x86dd, &packet).0
     }
 
