@@ -181,8 +181,8 @@ impl Sysctl {
 
 fn refusal(name: &str) -> String {
     format!(
-        "the portable datapath would have to change settings of {name}, over which this host has booted; \
-         only the fast path (clat.datapath = \"bpf\") can be used here"
+        "the portable datapath would have to change settings of {name}, over which this host has booted (NFS root or \
+         the kernel's ip=): only the fast path can be used here"
     )
 }
 
